@@ -1,0 +1,1 @@
+"""The door: arguments in, one line out, exit codes."""

@@ -1,0 +1,1 @@
+"""Metrics with their definitions, and the reports built from them."""

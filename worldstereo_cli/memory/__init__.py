@@ -1,0 +1,1 @@
+"""What has been seen so far, and which of it helps the next frame."""

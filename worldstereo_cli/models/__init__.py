@@ -1,0 +1,1 @@
+"""Networks and the protocols that hide which one is used."""

@@ -1,0 +1,1 @@
+"""Depth of one photograph: one protocol, one file for each backend."""

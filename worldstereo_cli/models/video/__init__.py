@@ -1,0 +1,1 @@
+"""Frames along a camera path: one protocol, one file for each backend."""

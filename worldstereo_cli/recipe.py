@@ -1,0 +1,166 @@
+"""The types behind recipes/*.toml: every knob, its default, its range and its reason.
+
+A recipe file states only its difference from these defaults. `--set section.key=value` overrides
+one knob. No torch here: recipes are loaded before anything heavy.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from worldstereo_cli.errors import RecipeError
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LiftRecipe(_Section):
+    """From one photo to depth and a cloud."""
+
+    depth: Literal["prior", "embedded", "depth-pro", "depth-anything"] = "prior"
+    """The depth backend; a file passed with --depth goes before it."""
+    long_side_px: Annotated[int, Field(ge=64, le=8192)] = 768
+    """The photo is made this large at most; one splat for each pixel of this size is the default."""
+    default_fov_deg: Annotated[float, Field(gt=5, lt=150)] = 60.0
+    """Field of view of the longer side when neither EXIF, --fov nor the model gives a focal length."""
+    contraction: Positive = 8.0
+    """Depth beyond this many medians is contracted towards twice that bound (spec: far contraction)."""
+
+
+class PlanRecipe(_Section):
+    """Where the camera goes."""
+
+    trajectories: tuple[str, ...] = ("eloop", "up", "right", "left")
+    """Presets or trajectory files, in order; each becomes one round."""
+    scale: Positive = 1.0
+    """Factor on the translations of unitless trajectory files."""
+
+
+class GenerateRecipe(_Section):
+    """How the unseen is made up."""
+
+    backend: Literal["warp"] = "warp"
+    """What completes the frames."""
+
+
+class ReconstructRecipe(_Section):
+    """From frames to splats."""
+
+    max_splats: Annotated[int, Field(ge=1000)] = 600_000
+    """Upper bound of the splat count; above it the cloud is thinned."""
+    iterations: Annotated[int, Field(ge=0)] = 60
+    """Optimisation steps; each looks at one view."""
+
+
+class ViewRecipe(_Section):
+    """Viewer page and flythrough."""
+
+    flythrough_fps: Annotated[int, Field(ge=1, le=120)] = 24
+    flythrough_seconds: Annotated[float, Field(gt=0, le=300)] = 6.0
+
+
+class Recipe(_Section):
+    """All sections, resolved."""
+
+    name: str = "default"
+    seed: int = 0
+    prompt: str = ""
+    lift: LiftRecipe = LiftRecipe()
+    plan: PlanRecipe = PlanRecipe()
+    generate: GenerateRecipe = GenerateRecipe()
+    reconstruct: ReconstructRecipe = ReconstructRecipe()
+    view: ViewRecipe = ViewRecipe()
+
+
+def recipe_names() -> list[str]:
+    """List the recipes that travel with the package."""
+    return sorted(path.stem for path in _recipe_dir().glob("*.toml"))
+
+
+def load_recipe(name_or_file: str = "default", overrides: list[str] | None = None) -> Recipe:
+    """Load a recipe by name or file, apply overrides, and check every value.
+
+    Args:
+        name_or_file: A name that `recipe_names` lists, or a path to a TOML file.
+        overrides: Strings such as `plan.scale=2` or `plan.trajectories=["orbit"]`; the value is
+            TOML, and a bare word is taken as a string.
+
+    Raises:
+        RecipeError: Unknown recipe, unreadable file, misspelt key, or a value of the wrong kind.
+    """
+    data = _read_toml(name_or_file)
+    for override in overrides or []:
+        _apply_override(data, override)
+    data.setdefault("name", Path(name_or_file).stem)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(
+            _explain(error), remedy="worldstereo recipe show default  lists every key and its value."
+        ) from error
+
+
+def _recipe_dir() -> Path:
+    """Find the recipes: inside an installed package, or at the top of a checkout."""
+    installed = Path(__file__).parent / "recipes"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "recipes"
+
+
+def _read_toml(name_or_file: str) -> dict[str, Any]:
+    path = Path(name_or_file)
+    try:
+        if path.suffix == ".toml" or path.is_file():
+            text = path.read_text(encoding="utf-8")
+        elif name_or_file in recipe_names():
+            text = (_recipe_dir() / f"{name_or_file}.toml").read_text(encoding="utf-8")
+        else:
+            raise RecipeError(
+                f"There is no recipe {name_or_file!r}.",
+                remedy=f"Use one of {', '.join(recipe_names())}, or the path of a .toml file.",
+            )
+        return tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(
+            f"{name_or_file} cannot be read as a recipe: {error}",
+            remedy="worldstereo recipe show default  shows one.",
+        ) from error
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise RecipeError(
+            f"--set {override!r} is not section.key=value.", remedy="For example --set plan.scale=2"
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    target = data
+    for part in parts[:-1]:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise RecipeError(
+                f"--set {override!r}: {part} is not a section.", remedy="worldstereo recipe show default"
+            )
+    target[parts[-1]] = value
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{place} is not a recipe key")
+        else:
+            lines.append(f"{place} = {problem.get('input')!r}: {problem['msg'].lower()}")
+    return "The recipe does not hold: " + "; ".join(lines) + "."

@@ -1,0 +1,1 @@
+"""Gaussian splats: rendering them, and fitting them to frames."""

@@ -1,0 +1,1 @@
+"""The four stages, as dominoes: image, cloud, cameras, frames, splats."""

@@ -1,0 +1,1 @@
+"""Fits the small models that ship with the package, from scenes that it makes itself."""

@@ -1,0 +1,1 @@
+"""Ways to look at a scene: a live viewer, one self-contained page, videos and exports."""
