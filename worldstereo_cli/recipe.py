@@ -6,6 +6,7 @@ one knob. No torch here: recipes are loaded before anything heavy.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -97,9 +98,35 @@ def load_recipe(name_or_file: str = "default", overrides: list[str] | None = Non
         RecipeError: Unknown recipe, unreadable file, misspelt key, or a value of the wrong kind.
     """
     data = _read_toml(name_or_file)
-    for override in overrides or []:
-        _apply_override(data, override)
     data.setdefault("name", Path(name_or_file).stem)
+    return _validated(data, overrides or [])
+
+
+def override_recipe(recipe: Recipe, overrides: list[str]) -> Recipe:
+    """Return a resolved recipe with some values replaced, as `load_recipe` does.
+
+    Raises:
+        RecipeError: A misspelt key, or a value of the wrong kind.
+    """
+    return _validated(recipe.model_dump(mode="json"), overrides)
+
+
+def recipe_to_toml(recipe: Recipe) -> str:
+    """Print a recipe with every value resolved; the result loads as a recipe file."""
+    sections = recipe.model_dump(mode="json")
+    top = {key: value for key, value in sections.items() if not isinstance(value, dict)}
+    # JSON's strings, numbers, booleans and arrays are TOML values as they stand.
+    lines = [f"{key} = {json.dumps(value)}" for key, value in top.items()]
+    for name, section in sections.items():
+        if isinstance(section, dict):
+            lines += ["", f"[{name}]"]
+            lines += [f"{key} = {json.dumps(value)}" for key, value in section.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def _validated(data: dict[str, Any], overrides: list[str]) -> Recipe:
+    for override in overrides:
+        _apply_override(data, override)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:

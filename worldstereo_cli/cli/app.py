@@ -1,0 +1,259 @@
+"""The commands. Each body is short: read options, call one function below, print one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worldstereo_cli.cli import options as o
+
+if TYPE_CHECKING:
+    from worldstereo_cli.pipeline.run import RunOptions
+    from worldstereo_cli.recipe import Recipe
+
+app = typer.Typer(
+    name="worldstereo",
+    help="One photograph in, a 3D scene that people can walk through out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+recipe_app = typer.Typer(help="List and show recipes.", no_args_is_help=True)
+app.add_typer(recipe_app, name="recipe")
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from worldstereo_cli import __version__
+
+        typer.echo(f"worldstereo {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    image: o.PhotoOrFolder,
+    out: o.OutDir,
+    recipe: o.RecipeName = None,
+    overrides: o.Overrides = None,
+    first: o.FirstStage = None,
+    until: o.LastStage = None,
+    force: o.Force = None,
+    trajectory: o.Trajectories = None,
+    depth: o.DepthFile = None,
+    fov: o.FovDeg = None,
+    prompt: o.Prompt = None,
+    seed: o.Seed = None,
+    device: o.Device = "auto",
+    dry_run: o.DryRun = False,
+    as_json: o.AsJson = False,
+    open_page: o.OpenPage = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Turn a photograph, or a folder of them, into scenes to walk through."""
+    from worldstereo_cli.cli import running
+    from worldstereo_cli.pipeline.reuse import Selection
+    from worldstereo_cli.pipeline.run import RunOptions
+
+    chosen = _recipe(recipe or "default", overrides, trajectory, prompt, seed)
+    selection = Selection.parse(first, until, force or [])
+    run_options = RunOptions(selection, depth, fov, device, dry_run)
+    show = running.Show(as_json=as_json, open_page=open_page, quiet=quiet, verbose=verbose)
+    running.run(image, out, chosen, run_options, show)
+
+
+@app.command()
+def lift(
+    image: o.PhotoFile,
+    out: o.OutDir,
+    recipe: o.RecipeName = None,
+    overrides: o.Overrides = None,
+    depth: o.DepthFile = None,
+    fov: o.FovDeg = None,
+    device: o.Device = "auto",
+    force: o.ForceThis = False,
+) -> None:
+    """Photo to depth and a point cloud."""
+    from worldstereo_cli.pipeline.run import RunOptions
+
+    chosen = _recipe(recipe or "default", overrides)
+    _one_stage("lift", image, out, chosen, RunOptions(depth_file=depth, fov_deg=fov, device=device), force)
+
+
+@app.command()
+def plan(
+    scene: o.SceneDir,
+    recipe: o.RecipeName = None,
+    overrides: o.Overrides = None,
+    trajectory: o.Trajectories = None,
+    force: o.ForceThis = False,
+) -> None:
+    """Cloud to camera paths."""
+    from worldstereo_cli.pipeline.run import RunOptions
+
+    chosen = _scene_recipe(scene, recipe, overrides, trajectory)
+    _one_stage("plan", None, scene, chosen, RunOptions(), force)
+
+
+@app.command()
+def generate(
+    scene: o.SceneDir,
+    recipe: o.RecipeName = None,
+    overrides: o.Overrides = None,
+    prompt: o.Prompt = None,
+    device: o.Device = "auto",
+    force: o.ForceThis = False,
+) -> None:
+    """Camera paths to frames that grow the cloud."""
+    from worldstereo_cli.pipeline.run import RunOptions
+
+    chosen = _scene_recipe(scene, recipe, overrides, prompt=prompt)
+    _one_stage("generate", None, scene, chosen, RunOptions(device=device), force)
+
+
+@app.command()
+def reconstruct(
+    scene: o.SceneDir,
+    recipe: o.RecipeName = None,
+    overrides: o.Overrides = None,
+    device: o.Device = "auto",
+    force: o.ForceThis = False,
+) -> None:
+    """Frames to Gaussian splats, the viewer page and the flythrough."""
+    from worldstereo_cli.pipeline.run import RunOptions
+
+    chosen = _scene_recipe(scene, recipe, overrides)
+    _one_stage("reconstruct", None, scene, chosen, RunOptions(device=device), force)
+
+
+@app.command()
+def view(
+    scene: o.SceneDir,
+    port: Annotated[int, typer.Option(help="Port on this machine.")] = 8080,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = True,
+) -> None:
+    """Look at a scene live, in a browser on this machine."""
+    from worldstereo_cli.viewer.live import serve
+
+    serve(scene, port=port, open_browser=open_page, announce=lambda line: typer.echo(line, err=True))
+
+
+@app.command()
+def export(
+    scene: o.SceneDir,
+    formats: Annotated[
+        str, typer.Option("--to", help="Any of ply, spz, html, mp4, colmap, nerfstudio, glb; comma between.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to.", show_default="SCENE/export")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files of an earlier export.")
+    ] = False,
+) -> None:
+    """Write a scene in the formats of other tools."""
+    from worldstereo_cli.viewer.export import export_scene
+
+    names = [name.strip() for name in formats.split(",") if name.strip()]
+    for path in export_scene(scene, names, out or scene / "export", overwrite=overwrite):
+        typer.echo(path)
+
+
+@app.command()
+def info(scene: o.SceneDir, as_json: o.AsJson = False) -> None:
+    """Say what a scene was made from and what is in it."""
+    from worldstereo_cli.pipeline.info import describe_scene
+
+    facts = describe_scene(scene)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+    else:
+        from worldstereo_cli.cli.tables import print_facts
+
+        print_facts(facts)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: Python, libraries, GPU, weights."""
+    from worldstereo_cli.cli.tables import print_checks
+    from worldstereo_cli.pipeline.doctor import examine
+
+    checks = examine()
+    print_checks(checks)
+    if not all(check.ok for check in checks if check.required):
+        raise typer.Exit(5)
+
+
+@recipe_app.command("list")
+def recipe_list() -> None:
+    """List the recipes that come with the package."""
+    from worldstereo_cli.recipe import recipe_names
+
+    for name in recipe_names():
+        typer.echo(name)
+
+
+@recipe_app.command("show")
+def recipe_show(name: Annotated[str, typer.Argument(help="A name or a .toml file.")] = "default") -> None:
+    """Print a recipe with every value resolved, as TOML."""
+    from worldstereo_cli.recipe import load_recipe, recipe_to_toml
+
+    typer.echo(recipe_to_toml(load_recipe(name)), nl=False)
+
+
+def _recipe(
+    name: str,
+    overrides: list[str] | None = None,
+    trajectory: list[str] | None = None,
+    prompt: str | None = None,
+    seed: int | None = None,
+) -> Recipe:
+    from worldstereo_cli.recipe import load_recipe
+
+    return _with_choices(load_recipe(name, overrides), trajectory, prompt, seed)
+
+
+def _scene_recipe(
+    scene: Path,
+    name: str | None,
+    overrides: list[str] | None,
+    trajectory: list[str] | None = None,
+    prompt: str | None = None,
+) -> Recipe:
+    """Take the named recipe, or else the one that the scene was made with."""
+    from worldstereo_cli.pipeline.scene_file import SceneFile
+    from worldstereo_cli.recipe import override_recipe
+
+    known = SceneFile.read(scene)
+    chosen = _recipe(name, overrides) if name else override_recipe(known.recipe, overrides or [])
+    return _with_choices(chosen, trajectory, prompt, None)
+
+
+def _with_choices(
+    recipe: Recipe, trajectory: list[str] | None, prompt: str | None, seed: int | None
+) -> Recipe:
+    if trajectory:
+        recipe = recipe.model_copy(
+            update={"plan": recipe.plan.model_copy(update={"trajectories": tuple(trajectory)})}
+        )
+    choices = {"prompt": prompt, "seed": seed}
+    return recipe.model_copy(update={key: value for key, value in choices.items() if value is not None})
+
+
+def _one_stage(
+    name: str, photo: Path | None, scene: Path, recipe: Recipe, run_options: RunOptions, force: bool
+) -> None:
+    from worldstereo_cli.cli import running
+    from worldstereo_cli.pipeline.reuse import Selection
+
+    selection = Selection(name, name, frozenset({name}) if force else frozenset())
+    running.run_stage(photo, scene, recipe, replace(run_options, selection=selection))

@@ -1,0 +1,54 @@
+"""Every option once, so that it reads the same in each command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SceneDir = Annotated[Path, typer.Argument(help="A scene directory.")]
+PhotoFile = Annotated[Path, typer.Argument(help="A photograph: jpg, png, webp, heic, tiff.")]
+PhotoOrFolder = Annotated[Path, typer.Argument(help="A photograph, or a folder of them.")]
+OutDir = Annotated[Path, typer.Option("--out", "-o", help="The scene directory to make.")]
+RecipeName = Annotated[
+    str | None,
+    typer.Option("--recipe", "-r", help="A recipe by name, or a .toml file.", show_default="default"),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="SECTION.KEY=VALUE", help="Override one value of the recipe. May be repeated."
+    ),
+]
+Trajectories = Annotated[
+    list[str] | None,
+    typer.Option("--trajectory", "-t", help="A preset or a trajectory file. May be repeated."),
+]
+DepthFile = Annotated[
+    Path | None,
+    typer.Option("--depth", help="Depth of the photo: .npy in metres or 16-bit .png in millimetres."),
+]
+FovDeg = Annotated[
+    float | None,
+    typer.Option(
+        "--fov", min=5, max=150, help="Field of view of the longer side, in degrees, if you know it."
+    ),
+]
+Prompt = Annotated[
+    str | None, typer.Option("--prompt", help="What the scene shows, for models that read text.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Makes runs repeatable.", show_default="0")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+FirstStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Begin at this stage.")]
+LastStage = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="End after this stage.")]
+Force = Annotated[
+    list[str] | None,
+    typer.Option("--force", metavar="STAGE|all", help="Build this stage again even if nothing changed."),
+]
+ForceThis = Annotated[bool, typer.Option("--force", help="Build it again even if nothing changed.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+OpenPage = Annotated[bool, typer.Option("--open", help="Open the viewer page when done.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say why each stage is built.")]

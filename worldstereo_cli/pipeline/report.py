@@ -1,0 +1,46 @@
+"""What a run says while it works, and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """What happened to one stage."""
+
+    name: str
+    state: str
+    """`built`, `reused` or `planned` (a dry run)."""
+    reason: str
+    """Why it was built or reused, in one line."""
+    seconds: float = 0.0
+    summary: str = ""
+    """The facts that people ask for, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class SceneReport:
+    """What happened to one scene."""
+
+    scene_dir: Path
+    stages: list[StageReport]
+    seconds: float
+
+
+class Reporter(Protocol):
+    """Shows a run to somebody."""
+
+    def stage_started(self, name: str, reason: str) -> None:
+        """Say that a stage begins, and why."""
+        ...
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """Report steps within the stage."""
+        ...
+
+    def stage_ended(self, report: StageReport) -> None:
+        """Say what became of a stage."""
+        ...
