@@ -1,0 +1,90 @@
+import subprocess
+import sys
+
+import pytest
+
+from worldstereo_cli.cli import main as door
+from worldstereo_cli.errors import ArtifactError, BackendError, InputError, OutOfMemory, RecipeError
+
+
+def card(capsys) -> str:
+    return capsys.readouterr().err
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from worldstereo_cli.cli.main import run; run(['run', '--help']);"
+        "heavy = {'torch', 'numpy', 'open3d', 'numba', 'diffusers', 'pycolmap'} & set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--trajectory" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["run"], ["run", "a.jpg"], ["fly"], ["run", "a.jpg", "--out", "x", "--fov", "200"], ["export", "x"]],
+)
+def test_wrong_usage_is_two_lines_and_exit_2(arguments, capsys):
+    assert door.run(arguments) == 2
+    lines = card(capsys).strip().splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("error: ")
+    assert lines[1].startswith("  try: worldstereo")
+
+
+def test_a_missing_photo_is_exit_4_and_makes_no_scene(tmp_path, capsys):
+    assert door.run(["run", str(tmp_path / "no.jpg"), "--out", str(tmp_path / "scene")]) == 4
+    assert "no.jpg cannot be read" in card(capsys)
+    assert not (tmp_path / "scene").exists()
+
+
+def test_a_misspelt_recipe_key_is_exit_3(tmp_path, capsys):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    arguments = ["run", str(tmp_path / "a.jpg"), "--out", str(tmp_path / "s"), "--set", "plan.sclae=2"]
+    assert door.run(arguments) == 3
+    assert "plan.sclae is not a recipe key" in card(capsys)
+
+
+def test_an_unknown_stage_is_exit_3(tmp_path, capsys):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    assert door.run(["run", str(tmp_path / "a.jpg"), "--out", str(tmp_path / "s"), "--from", "lfit"]) == 3
+    assert "'lfit' is not a stage" in card(capsys)
+
+
+@pytest.mark.parametrize("command", ["plan", "generate", "reconstruct", "info"])
+def test_a_stage_without_a_scene_is_exit_4_and_says_how_to_make_one(command, tmp_path, capsys):
+    assert door.run([command, str(tmp_path / "none")]) == 4
+    assert "worldstereo run photo.jpg --out" in card(capsys)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(RecipeError, 3), (InputError, 4), (ArtifactError, 4), (BackendError, 5), (OutOfMemory, 6)],
+)
+def test_every_error_class_has_its_exit_code_and_card(error, code, capsys, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise error("It broke.", remedy="Mend it.")
+
+    monkeypatch.setattr(door, "app", fail)
+    assert door.run([]) == code
+    assert card(capsys) == "error: It broke.\n  try: Mend it.\n"
+
+
+def test_an_interrupt_is_exit_130_and_says_that_the_same_command_resumes(capsys, monkeypatch):
+    def interrupt(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(door, "app", interrupt)
+    assert door.run([]) == 130
+    assert "The same command resumes." in card(capsys)
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def stumble(*_args, **_kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(door, "app", stumble)
+    with pytest.raises(ZeroDivisionError):
+        door.run([])
