@@ -45,4 +45,4 @@ demo: $(STAMP)  ## Turn a shipped photograph into a scene and say where the view
 	@echo "Open $(abspath $(DEMO_SCENE))/viewer.html in a browser, or: $(BIN)/worldstereo view $(DEMO_SCENE)"
 
 bench: $(STAMP)  ## Time, memory and quality of whole runs on two photos
-	$(BIN)/worldstereo bench
+	$(BIN)/worldstereo bench tests/data/photos/mountain_path.jpg tests/data/photos/living_room.jpg

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worldstereo_cli.cli import measuring
 from worldstereo_cli.cli import options as o
 
 if TYPE_CHECKING:
@@ -208,6 +209,10 @@ def recipe_show(name: Annotated[str, typer.Argument(help="A name or a .toml file
     from worldstereo_cli.recipe import load_recipe, recipe_to_toml
 
     typer.echo(recipe_to_toml(load_recipe(name)), nl=False)
+
+
+app.add_typer(measuring.eval_app, name="eval")
+app.command("bench")(measuring.bench)
 
 
 def _recipe(

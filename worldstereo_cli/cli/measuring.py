@@ -1,0 +1,141 @@
+"""The commands that measure: `eval depth`, `eval views`, `bench`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worldstereo_cli.cli import options as o
+from worldstereo_cli.cli.console import Console
+
+if TYPE_CHECKING:
+    from worldstereo_cli.evaluation.bench import BenchRow
+    from worldstereo_cli.evaluation.depth import DepthReport, SourceRow
+
+eval_app = typer.Typer(help="Score depth and views against truth.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(help="A folder of cases with truth.")]
+
+
+@eval_app.command("depth")
+def eval_depth(
+    folder: Folder,
+    backend: Annotated[
+        str | None, typer.Option("--backend", help="The depth backend.", show_default="the default recipe's")
+    ] = None,
+    device: o.Device = "auto",
+    as_json: o.AsJson = False,
+) -> None:
+    """Score a depth backend on photos with truth, beside baselines."""
+    from worldstereo_cli.evaluation.depth import Prediction, evaluate_depth
+    from worldstereo_cli.models.depth.factory import make_depth_backend
+    from worldstereo_cli.pipeline.run import resolve_device
+    from worldstereo_cli.recipe import LiftRecipe
+
+    model = make_depth_backend(backend or LiftRecipe().depth, resolve_device(device))
+
+    def predict(image):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        estimate = model.estimate(image, None)
+        return Prediction(estimate.depth_m, estimate.focal_px)
+
+    with Console(quiet=as_json) as console:
+        console.stage_started("eval", f"depth with {model.name}")
+        report = evaluate_depth(
+            folder, predict, progress=lambda n, total: console.progress(n, total, model.name)
+        )
+    if as_json:
+        typer.echo(json.dumps({"backend": model.name, **report.to_json()}, indent=1))
+    else:
+        _print_depth(model.name, report)
+
+
+@eval_app.command("views")
+def eval_views(
+    folder: Folder,
+    recipe: o.RecipeName = None,
+    overrides: o.Overrides = None,
+    device: o.Device = "auto",
+    as_json: o.AsJson = False,
+) -> None:
+    """Make scenes from single photos and compare them with real views near them."""
+    from worldstereo_cli.evaluation.near_views import evaluate_near_views, summarise
+    from worldstereo_cli.pipeline.run import resolve_device
+    from worldstereo_cli.recipe import load_recipe
+
+    chosen = load_recipe(recipe or "default", overrides)
+    with Console(quiet=as_json) as console:
+        console.stage_started("eval", f"views with {chosen.name}")
+        scores = evaluate_near_views(folder, chosen, device=resolve_device(device), progress=console.progress)
+    if as_json:
+        typer.echo(json.dumps([asdict(score) for score in scores], indent=1))
+        return
+    typer.echo(f"{'source':<12}{'views':>6}{'splats':>9}{'warped':>9}{'gain':>8}{'photo':>8}   PSNR, dB")
+    for row in summarise(scores):
+        typer.echo(
+            f"{row.source:<12}{row.num_views:>6}{row.splat_psnr_db:>9.2f}{row.warp_psnr_db:>9.2f}"
+            f"{row.gain_db:>+8.2f}{row.copy_psnr_db:>8.2f}"
+        )
+
+
+def bench(
+    photos: Annotated[list[Path], typer.Argument(help="Photographs to run.")],
+    recipes: Annotated[
+        str, typer.Option("--recipes", help="Recipes by name; comma between.")
+    ] = "default,preview",
+    as_json: o.AsJson = False,
+) -> None:
+    """Time whole runs, with their peak memory and the figures of their scenes."""
+    from worldstereo_cli.evaluation.bench import bench_run, machine
+
+    rows: list[BenchRow] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        # The first run compiles what the cache lacks; it is reported, and repeated warm.
+        names = [name.strip() for name in recipes.split(",")]
+        rows.append(bench_run(photos[0], Path(scratch) / "first", names[0], kernels="as found"))
+        for recipe in names:
+            for photo in photos:
+                scene = Path(scratch) / f"{recipe}-{photo.stem}"
+                rows.append(bench_run(photo, scene, recipe, kernels="warm"))
+    if as_json:
+        typer.echo(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, indent=1))
+        return
+    typer.echo(machine())
+    typer.echo(f"{'photo':<22}{'recipe':<10}{'kernels':<10}{'wall s':>8}{'peak MB':>9}  figures")
+    for row in rows:
+        figures = ", ".join(
+            f"{key} {value}" for key, value in row.metrics.items() if isinstance(value, int | float)
+        )
+        stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in row.stages_s.items())
+        typer.echo(
+            f"{row.photo:<22}{row.recipe:<10}{row.kernels:<10}{row.wall_s:>8.1f}{row.peak_memory_mb:>9.0f}"
+            f"  {stages} s; {figures}"
+        )
+
+
+def _print_depth(name: str, report: DepthReport) -> None:
+    typer.echo(f"{name}: AbsRel / delta1, aligned by scale, then by scale and shift in disparity")
+    typer.echo(
+        f"{'source':<26}{'n':>3}   {'scale':<14}{'constant':<14}{'ramp':<14}{'+shift':<14}{'fitted ramp':<14}"
+    )
+    for row in (*report.rows, report.mean):
+        typer.echo(_depth_line(row))
+    for key, interval in report.intervals.items():
+        typer.echo(f"{key:<20} 95 % interval by sequence {interval.low:.3f} to {interval.high:.3f}")
+    if report.boundary_f1 is not None:
+        typer.echo(f"boundary F1          {report.boundary_f1:.3f} ({report.num_boundary_cases} cases)")
+    if report.median_focal_error_frac is not None:
+        typer.echo(f"focal length         {report.median_focal_error_frac:.1%} median error")
+    if report.sources_behind_ramp:
+        typer.echo(f"behind a ramp in     {', '.join(report.sources_behind_ramp)}")
+
+
+def _depth_line(row: SourceRow) -> str:
+    scores = [row.scale.get("prediction"), row.scale.get("constant"), row.scale.get("ramp")]
+    scores += [row.affine.get("prediction"), row.affine.get("ramp")]
+    cells = [f"{s.abs_rel:.3f} / {s.delta1:.3f}" if s else "-" for s in scores]
+    return f"{row.source:<26}{row.num_cases:>3}   " + "".join(f"{cell:<14}" for cell in cells)
