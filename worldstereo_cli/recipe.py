@@ -37,12 +37,41 @@ class LiftRecipe(_Section):
 
 
 class PlanRecipe(_Section):
-    """Where the camera goes."""
+    """Where the camera goes.
 
-    trajectories: tuple[str, ...] = ("eloop", "up", "right", "left")
-    """Presets or trajectory files, in order; each becomes one round."""
+    The amounts suit one photograph: beyond them most of a frame was never seen. A trajectory may
+    name its own, as in `orbit:40` or `strafe:-0.1`.
+    """
+
+    trajectories: Annotated[tuple[str, ...], Field(min_length=1)] = ("eloop", "up", "right", "left")
+    """Presets, `preset:amount`, or trajectory files, in order; each becomes one round. Presets: eloop, up,
+    right, left, orbit, spiral, forward, backward, strafe, rise, pan, tilt, zoom."""
+    num_poses: Annotated[int, Field(ge=2, le=2000)] = 81
+    """Poses of a preset; 81 are the frames of a WorldStereo clip."""
+    arc_deg: Annotated[float, Field(gt=0, le=360)] = 25.0
+    """Sweep of left, right and orbit (to either side) about the point at median depth."""
+    up_deg: Annotated[float, Field(gt=0, le=90)] = 20.0
+    """Sweep of up, which looks down in the end; most photos show little of what lies on top of things."""
+    loop_frac: Annotated[float, Field(gt=0, le=2)] = 0.3
+    """Height of eloop in median depths; WorldStereo's examples have 0.8."""
+    spiral_frac: Annotated[float, Field(gt=0, le=2)] = 0.12
+    """Largest radius of spiral in median depths."""
+    travel_frac: Annotated[float, Field(gt=0, le=10)] = 0.3
+    """Way of forward and backward in median depths."""
+    side_frac: Annotated[float, Field(gt=0, le=10)] = 0.2
+    """Way of strafe (to the right) and rise in median depths."""
+    pan_deg: Annotated[float, Field(gt=0, le=360)] = 20.0
+    """Turn of pan, to the right."""
+    tilt_deg: Annotated[float, Field(gt=0, le=90)] = 12.0
+    """Turn of tilt, upwards."""
+    zoom_factor: Annotated[float, Field(gt=0, le=10)] = 1.6
+    """Focal length at the end of zoom over that of the photo; below 1 the view widens."""
+    clearance_m: Annotated[float, Field(ge=0)] = 0.1
+    """A camera keeps this far from every surface, or `clearance_frac` median depths if that is less."""
+    clearance_frac: Fraction = 0.1
+    """See `clearance_m`; for scenes smaller than a metre."""
     scale: Positive = 1.0
-    """Factor on the translations of unitless trajectory files."""
+    """Factor on the translations of trajectory files, for those whose unit is not the metre."""
 
 
 class GenerateRecipe(_Section):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worldstereo_cli.artifacts.manifest import Manifest, digest_file
+from worldstereo_cli.artifacts.trajectory import parse_trajectory
 from worldstereo_cli.errors import InputError
 from worldstereo_cli.pipeline.reuse import Expectation
 from worldstereo_cli.progress import Progress
@@ -99,7 +100,8 @@ def _inputs(name: str, binding: Binding) -> dict[str, str]:
                 inputs["fov_deg"] = repr(float(binding.fov_deg))
             return inputs
         case "plan":
-            files = [Path(t) for t in binding.recipe.plan.trajectories if Path(t).suffix]
+            # Not told by a suffix: `orbit:2.5` has one, too.
+            files = [r.file for r in map(parse_trajectory, binding.recipe.plan.trajectories) if r.file]
             return {"lift": _stage_digest(scene, "lift")} | {f"trajectory {f}": _digest(f) for f in files}
         case "generate":
             return {
