@@ -1,0 +1,120 @@
+"""Multi-head attention as Wan has it, with the two seams that faster kernels go through.
+
+`AttentionFunction` is what computes softmax(q k) v, and every projection is a `torch.nn.Linear`
+that may be replaced by a module of the same signature; `replace_linears` does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldstereo_cli.models.video.rotary import Rotary, rotate
+
+
+class AttentionFunction(Protocol):
+    """Computes softmax(q k / sqrt(d)) v."""
+
+    def __call__(
+        self,
+        query: Float[Tensor, "b n heads d"],
+        key: Float[Tensor, "b m heads d"],
+        value: Float[Tensor, "b m heads d"],
+    ) -> Float[Tensor, "b n heads d"]:
+        """Attend."""
+        ...
+
+
+def scaled_dot_product(
+    query: Float[Tensor, "b n heads d"],
+    key: Float[Tensor, "b m heads d"],
+    value: Float[Tensor, "b m heads d"],
+) -> Float[Tensor, "b n heads d"]:
+    """Attend with the kernel that PyTorch chooses."""
+    return torch.nn.functional.scaled_dot_product_attention(
+        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    ).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Self- or cross-attention with the parameter names of diffusers' Wan.
+
+    Queries and keys are normalised over all heads together. With `image_dim`, image tokens at the
+    front of the context have their own keys and values and are attended to separately.
+
+    Source: Wan 2.1 (diffusers 0.42, transformer_wan.py, Apache-2.0).
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, eps: float = 1e-6, image_dim: int | None = None) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.to_q = nn.Linear(dim, dim)
+        self.to_k = nn.Linear(dim, dim)
+        self.to_v = nn.Linear(dim, dim)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+        self.norm_q = nn.RMSNorm(dim, eps=eps)
+        self.norm_k = nn.RMSNorm(dim, eps=eps)
+        self.has_image_tokens = image_dim is not None
+        if image_dim is not None:
+            self.add_k_proj = nn.Linear(image_dim, dim)
+            self.add_v_proj = nn.Linear(image_dim, dim)
+            self.norm_added_k = nn.RMSNorm(dim, eps=eps)
+        self.attend: AttentionFunction = scaled_dot_product
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n c"],
+        context: Float[Tensor, "b m c"] | None = None,
+        *,
+        rotary: Rotary | None = None,
+        image_tokens: Float[Tensor, "b i c"] | None = None,
+        first_query: int = 0,
+    ) -> Float[Tensor, "b q c"]:
+        """Attend from `x` to itself, or to a context and image tokens.
+
+        Tokens before `first_query` are attended to, but do not attend.
+        """
+        source = x if context is None else context
+        query = self.norm_q(self.to_q(x[:, first_query:])).unflatten(2, (self.num_heads, -1))
+        key = self.norm_k(self.to_k(source)).unflatten(2, (self.num_heads, -1))
+        value = self.to_v(source).unflatten(2, (self.num_heads, -1))
+        if rotary is not None:
+            query, key = rotate(query, rotary, first_query), rotate(key, rotary)
+        result = self.attend(query, key, value).flatten(2, 3).type_as(query)
+        if image_tokens is not None:
+            image_key = self.norm_added_k(self.add_k_proj(image_tokens)).unflatten(2, (self.num_heads, -1))
+            image_value = self.add_v_proj(image_tokens).unflatten(2, (self.num_heads, -1))
+            result = result + self.attend(query, image_key, image_value).flatten(2, 3).type_as(query)
+        projected: Tensor = self.to_out[0](result)
+        return projected
+
+
+def use_attention(model: nn.Module, function: AttentionFunction) -> None:
+    """Let every `Attention` of a model compute with another kernel."""
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.attend = function
+
+
+def replace_linears(model: nn.Module, build: Callable[[nn.Linear], nn.Module], *, within: str) -> int:
+    """Replace the linear layers below a named part of a model.
+
+    Args:
+        model: Changed in place.
+        build: Makes the substitute, with the same parameter names, from the layer.
+        within: Dotted name of the part, such as `blocks`.
+
+    Returns:
+        How many were replaced.
+    """
+    count = 0
+    for module in model.get_submodule(within).modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.Linear):
+                setattr(module, name, build(child))
+                count += 1
+    return count

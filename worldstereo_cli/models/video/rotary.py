@@ -1,0 +1,131 @@
+"""Rotary positions on a grid of frames, rows and columns, with places beside it for references."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+_THETA = 10000.0
+
+Rotary = tuple[Float[Tensor, "1 n 1 d"], Float[Tensor, "1 n 1 d"]]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGrid:
+    """How tokens are laid out: frame by frame, row by row."""
+
+    frames: int
+    rows: int
+    columns: int
+
+    @property
+    def per_frame(self) -> int:
+        """Tokens of one frame."""
+        return self.rows * self.columns
+
+    def __len__(self) -> int:
+        return self.frames * self.per_frame
+
+
+class RotaryGrid(nn.Module):
+    """Cosine and sine tables for tokens of a `TokenGrid`.
+
+    The tables are computed where they are needed and are no buffers, so that a model built on the
+    meta device is complete as soon as its parameters are.
+
+    Source: Su et al., RoFormer, 2021; the split over three axes is that of Wan 2.1 (diffusers,
+        Apache-2.0), whose values these are, bit for bit.
+    """
+
+    def __init__(self, head_dim: int, patch_size: tuple[int, int, int], max_positions: int) -> None:
+        super().__init__()
+        side = 2 * (head_dim // 6)
+        self.axis_dims = (head_dim - 2 * side, side, side)
+        self.patch_size = patch_size
+        self.max_positions = max_positions
+
+    def grid_of(self, latent: Float[Tensor, "b c f h w"]) -> TokenGrid:
+        """Return the token grid of a latent."""
+        frames, rows, columns = (
+            size // patch for size, patch in zip(latent.shape[2:], self.patch_size, strict=True)
+        )
+        return TokenGrid(frames, rows, columns)
+
+    def forward(self, latent: Float[Tensor, "b c f h w"]) -> Rotary:
+        """Return tables for the tokens of a latent."""
+        return self.tables(self.grid_of(latent), None, latent.device)
+
+    def tables(
+        self, grid: TokenGrid, reference_frames: Int[Tensor, r] | None, device: torch.device
+    ) -> Rotary:
+        """Return tables for references (first, if there are any) and targets.
+
+        A reference takes the time of the target that it sits beside and the columns to the right
+        of it, as if the two were one picture of double width.
+
+        Args:
+            grid: Of the targets.
+            reference_frames: For every reference, the target frame beside it.
+            device: Where the tables are wanted.
+
+        Raises:
+            ValueError: The grid has more positions than the model knows.
+        """
+        columns = grid.columns * (1 if reference_frames is None else 2)
+        if max(grid.frames, grid.rows, columns) > self.max_positions:
+            raise ValueError(
+                f"Expected at most {self.max_positions} positions along an axis, got {grid.frames} frames of "
+                f"{grid.rows} x {columns} tokens."
+            )
+        cosines: list[Tensor] = []
+        sines: list[Tensor] = []
+        for values, axes in ((cosines, 0), (sines, 1)):
+            t, y, x = (_axis_table(dim, self.max_positions)[axes] for dim in self.axis_dims)
+            if reference_frames is not None:
+                beside = x[grid.columns : 2 * grid.columns]
+                values.append(_spread(t[reference_frames.cpu()], y[: grid.rows], beside))
+            values.append(_spread(t[: grid.frames], y[: grid.rows], x[: grid.columns]))
+        return (
+            torch.cat(cosines)[None, :, None].to(device),
+            torch.cat(sines)[None, :, None].to(device),
+        )
+
+
+def rotate(
+    x: Float[Tensor, "b n heads d"], rotary: Rotary, first_token: int = 0
+) -> Float[Tensor, "b n heads d"]:
+    """Turn neighbouring channels by the angles of a table, from one of its tokens on; in float32."""
+    cosine, sine = rotary[0][:, first_token:, :, 0::2], rotary[1][:, first_token:, :, 1::2]
+    first, second = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
+    turned = torch.stack([first * cosine - second * sine, first * sine + second * cosine], -1)
+    return turned.flatten(-2).type_as(x)
+
+
+def _spread(
+    t: Float[Tensor, "f a"], y: Float[Tensor, "h b"], x: Float[Tensor, "w c"]
+) -> Float[Tensor, "n d"]:
+    size = (t.shape[0], y.shape[0], x.shape[0])
+    return torch.cat(
+        [
+            t[:, None, None].expand(*size, -1),
+            y[None, :, None].expand(*size, -1),
+            x[None, None].expand(*size, -1),
+        ],
+        dim=-1,
+    ).flatten(0, 2)
+
+
+@lru_cache(maxsize=16)
+def _axis_table(dim: int, length: int) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+    """Tabulate one axis on the CPU in float64, each value twice in a row."""
+    with torch.device("cpu"), torch.inference_mode(mode=False):
+        frequency = 1.0 / (_THETA ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim))
+        angle = torch.outer(torch.arange(length, dtype=torch.float64), frequency)
+        return (
+            angle.cos().repeat_interleave(2, dim=1).float(),
+            angle.sin().repeat_interleave(2, dim=1).float(),
+        )

@@ -1,0 +1,188 @@
+"""The video transformer: Wan's, with the control branch, the stereo memory and camera tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import WanTransformer3DModel
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from worldstereo_cli.models.video.camera_tokens import CameraTokenMLP, add_per_frame
+from worldstereo_cli.models.video.config import BackboneConfig, ControlConfig, TextConfig
+from worldstereo_cli.models.video.control_branch import Control, ControlBranch
+from worldstereo_cli.models.video.memory_attention import BlockInputs, StereoBlock, add_to_targets
+from worldstereo_cli.models.video.rotary import RotaryGrid
+
+_NUM_KEYFRAMES_EMBEDDED = 21
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceLatents:
+    """Past views, each placed beside one target frame."""
+
+    latent: Float[Tensor, "b c r h w"]
+    """Latent, ones for the mask, and the latent again: the channels of the backbone."""
+    index: Int[Tensor, r]
+    """Target frame that each sits beside, less one: 0 is the first frame that is generated."""
+    camera: Float[Tensor, "b r 7"] | None = None
+    """Camera tokens of the references."""
+
+
+class WorldStereoTransformer(WanTransformer3DModel):  # type: ignore[misc]
+    """Predicts the velocity of a noisy keyframe latent.
+
+    Parameters carry the names of the released checkpoints. Without control and references it is
+    diffusers' Wan transformer, bit for bit. It can be built on the meta device: nothing but
+    parameters has a state.
+
+    Source: Wan 2.1 (diffusers 0.42, Apache-2.0); Team HY-World, HY-World 2.0 technical report,
+        arXiv 2604.14268.
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneConfig,
+        control: ControlConfig | None = None,
+        text: TextConfig | None = None,
+    ) -> None:
+        """Build the model with its layers at their starting values.
+
+        Raises:
+            ValueError: The control branch does not fit the backbone.
+        """
+        text = text or TextConfig()
+        # The stock blocks are not built, not even for a moment: at full size they are 32 GB.
+        super().__init__(**{**backbone.model_dump(), "num_layers": 0})
+        self.register_to_config(num_layers=backbone.num_layers)
+        self.rope = RotaryGrid(backbone.attention_head_dim, backbone.patch_size, backbone.rope_max_seq_len)
+        self.blocks = nn.ModuleList(StereoBlock(backbone) for _ in range(backbone.num_layers))
+        self.backbone_config, self.control_config, self.text_config = backbone, control, text
+        self.update_references = control is None or control.update_ref
+        if text.source == "learned":
+            self.text_tokens = nn.Parameter(torch.randn(1, text.num_tokens, backbone.text_dim))
+        if control is None:
+            return
+        self.controlnet = ControlBranch(control, backbone)
+        self.controlnet.controlnet_patch_embedding.load_state_dict(self.patch_embedding.state_dict())
+        if control.main_camera_embedding:
+            self.camera_embedding = CameraTokenMLP(control.camera_embedding_dim, backbone.width)
+        if control.ref_embedding:
+            self.ref_index_embedding = nn.Embedding(_NUM_KEYFRAMES_EMBEDDED, backbone.width)
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "b c f h w"],
+        timestep: Float[Tensor, b],
+        encoder_hidden_states: Float[Tensor, "b t e"] | None = None,
+        encoder_hidden_states_image: Float[Tensor, "b i e"] | None = None,
+        *,
+        control: Control | None = None,
+        references: ReferenceLatents | None = None,
+        camera: Float[Tensor, "b f 7"] | None = None,
+    ) -> Float[Tensor, "b c f h w"]:
+        """Predict the velocity.
+
+        Args:
+            hidden_states: Noisy latent, mask (1 where the frame is given), conditioning latent.
+            timestep: In [0, 1000].
+            encoder_hidden_states: The prompt's embedding; None if the model has its own tokens.
+            encoder_hidden_states_image: Tokens of the image encoder, if the model has one.
+            control: What the cloud shows; None leaves the control branch out.
+            references: Past views; None for none.
+            camera: Camera tokens of the targets, for models that read them.
+
+        Raises:
+            ValueError: An input that this model needs is missing.
+        """
+        inputs, time = self._condition(
+            timestep, encoder_hidden_states, encoder_hidden_states_image, hidden_states, references
+        )
+        x, embedded = self._embed(hidden_states, references, camera)
+        steering = self.controlnet.embed(hidden_states, control) if control is not None else None
+        steering_rotary = self.controlnet.rope(hidden_states) if control is not None else None
+        if embedded is not None and inputs.keep_references:
+            x = torch.cat([embedded, x], dim=1)
+        num_references = inputs.num_reference_tokens if inputs.keep_references else 0
+        for i, block in enumerate(self.blocks):
+            if embedded is not None and not inputs.keep_references:
+                x = torch.cat([embedded, x], dim=1)
+            x = self._run(block, x, inputs)
+            if steering is not None and i < len(self.controlnet):
+                steering = self._run(self.controlnet.controlnet_blocks[i], steering, time, steering_rotary)
+                residual = self.controlnet.proj_out[i](steering)
+                x = add_to_targets(x, residual, num_references)
+        return self._unpatchify(x[:, num_references:], time, hidden_states)
+
+    def _condition(
+        self,
+        timestep: Tensor,
+        text: Tensor | None,
+        image: Tensor | None,
+        hidden_states: Tensor,
+        references: ReferenceLatents | None,
+    ) -> tuple[BlockInputs, Float[Tensor, "b c"]]:
+        """Embed what all blocks share, and the timestep itself."""
+        time, modulation, text, image = self.condition_embedder(
+            timestep, self._text(text, hidden_states), image
+        )
+        grid = self.rope.grid_of(hidden_states)
+        beside = None if references is None else references.index + 1
+        rotary = self.rope.tables(grid, beside, hidden_states.device)
+        num_references = 0 if references is None else len(references.index) * grid.per_frame
+        modulation = modulation.unflatten(1, (6, -1))
+        inputs = BlockInputs(modulation, text, image, rotary, num_references, self.update_references)
+        return inputs, time
+
+    def _text(self, text: Tensor | None, hidden_states: Tensor) -> Float[Tensor, "b t e"]:
+        if text is not None:
+            return text
+        batch, config = hidden_states.shape[0], self.text_config
+        if config.source == "learned":
+            return self.text_tokens.expand(batch, -1, -1)
+        if config.source == "zero":
+            return hidden_states.new_zeros(batch, config.num_tokens, self.backbone_config.text_dim)
+        raise ValueError("Expected a prompt embedding: this model has no tokens of its own.")
+
+    def _embed(
+        self, hidden_states: Tensor, references: ReferenceLatents | None, camera: Tensor | None
+    ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b m c"] | None]:
+        """Make the tokens of targets and references."""
+        targets = self._tokens(hidden_states, camera)
+        if references is None:
+            return targets, None
+        embedded = self._tokens(references.latent, references.camera)
+        if self.control_config is not None and self.control_config.ref_embedding:
+            place = self.ref_index_embedding(references.index)
+            embedded = add_per_frame(embedded, place.expand(embedded.shape[0], -1, -1))
+        return targets, embedded
+
+    def _tokens(self, latent: Tensor, camera: Tensor | None) -> Float[Tensor, "b n c"]:
+        tokens: Tensor = self.patch_embedding(latent).flatten(2).transpose(1, 2).contiguous()
+        if self.control_config is None or not self.control_config.main_camera_embedding:
+            return tokens
+        if camera is None:
+            raise ValueError("Expected camera tokens: this model reads them.")
+        return add_per_frame(tokens, self.camera_embedding(camera.type_as(tokens)))
+
+    def _run(self, block: nn.Module, *inputs: object) -> Tensor:
+        """Run a block, keeping its activations only as far as training asks for."""
+        if torch.is_grad_enabled() and self.gradient_checkpointing:
+            checkpointed: Tensor = self._gradient_checkpointing_func(block, *inputs)
+            return checkpointed
+        result: Tensor = block(*inputs)
+        return result
+
+    def _unpatchify(
+        self, x: Float[Tensor, "b n c"], time: Float[Tensor, "b c"], like: Float[Tensor, "b c f h w"]
+    ) -> Float[Tensor, "b c f h w"]:
+        """Normalise, project to patches and put these where they belong."""
+        shift, scale = (self.scale_shift_table + time.unsqueeze(1)).chunk(2, dim=1)
+        x = (self.norm_out(x.float()) * (1 + scale) + shift).type_as(x)
+        patch, grid = self.backbone_config.patch_size, self.rope.grid_of(like)
+        patches = self.proj_out(x).reshape(
+            x.shape[0], grid.frames, grid.rows, grid.columns, *patch, self.backbone_config.out_channels
+        )
+        ordered: Tensor = patches.permute(0, 7, 1, 4, 2, 5, 3, 6)
+        return ordered.flatten(6, 7).flatten(4, 5).flatten(2, 3)
