@@ -58,7 +58,6 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
         self.norm_q = nn.RMSNorm(dim, eps=eps)
         self.norm_k = nn.RMSNorm(dim, eps=eps)
-        self.has_image_tokens = image_dim is not None
         if image_dim is not None:
             self.add_k_proj = nn.Linear(image_dim, dim)
             self.add_v_proj = nn.Linear(image_dim, dim)
@@ -71,21 +70,22 @@ class Attention(nn.Module):
         context: Float[Tensor, "b m c"] | None = None,
         *,
         rotary: Rotary | None = None,
-        image_tokens: Float[Tensor, "b i c"] | None = None,
+        num_image_tokens: int = 0,
         first_query: int = 0,
     ) -> Float[Tensor, "b q c"]:
-        """Attend from `x` to itself, or to a context and image tokens.
+        """Attend from `x` to itself, or to a context whose first tokens may be those of an image.
 
         Tokens before `first_query` are attended to, but do not attend.
         """
-        source = x if context is None else context
+        source = x if context is None else context[:, num_image_tokens:]
         query = self.norm_q(self.to_q(x[:, first_query:])).unflatten(2, (self.num_heads, -1))
         key = self.norm_k(self.to_k(source)).unflatten(2, (self.num_heads, -1))
         value = self.to_v(source).unflatten(2, (self.num_heads, -1))
         if rotary is not None:
             query, key = rotate(query, rotary, first_query), rotate(key, rotary)
         result = self.attend(query, key, value).flatten(2, 3).type_as(query)
-        if image_tokens is not None:
+        if context is not None and num_image_tokens:
+            image_tokens = context[:, :num_image_tokens]
             image_key = self.norm_added_k(self.add_k_proj(image_tokens)).unflatten(2, (self.num_heads, -1))
             image_value = self.add_v_proj(image_tokens).unflatten(2, (self.num_heads, -1))
             result = result + self.attend(query, image_key, image_value).flatten(2, 3).type_as(query)

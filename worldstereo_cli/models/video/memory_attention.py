@@ -26,8 +26,9 @@ class BlockInputs:
 
     modulation: Float[Tensor, "b 6 c"]
     """Of the timestep: shift, scale and gate for attention, then for the feed-forward."""
-    text: Float[Tensor, "b t c"]
-    image: Float[Tensor, "b i c"] | None
+    context: Float[Tensor, "b t c"]
+    """Image tokens, if there are any, then text."""
+    num_image_tokens: int
     rotary: Rotary
     num_reference_tokens: int
     keep_references: bool = True
@@ -67,7 +68,7 @@ class StereoBlock(nn.Module):
         x = (x[:, dropped:].float() + attended * gate).type_as(x)
         num_references = inputs.num_reference_tokens - dropped
         normed = self.norm2(x[:, num_references:].float()).type_as(x)
-        seen = self.attn2(normed, inputs.text, image_tokens=inputs.image)
+        seen = self.attn2(normed, inputs.context, num_image_tokens=inputs.num_image_tokens)
         x = add_to_targets(x, seen, num_references)
         return self._feed_forward(x, modulation[3:])
 

@@ -132,7 +132,9 @@ class WorldStereoTransformer(WanTransformer3DModel):  # type: ignore[misc]
         rotary = self.rope.tables(grid, beside, hidden_states.device)
         num_references = 0 if references is None else len(references.index) * grid.per_frame
         modulation = modulation.unflatten(1, (6, -1))
-        inputs = BlockInputs(modulation, text, image, rotary, num_references, self.update_references)
+        context = text if image is None else torch.cat([image, text], dim=1)
+        num_image = 0 if image is None else image.shape[1]
+        inputs = BlockInputs(modulation, context, num_image, rotary, num_references, self.update_references)
         return inputs, time
 
     def _text(self, text: Tensor | None, hidden_states: Tensor) -> Float[Tensor, "b t e"]:
