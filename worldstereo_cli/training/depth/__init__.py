@@ -1,0 +1,1 @@
+"""Training of the depth network on scenes that we make ourselves."""

@@ -1,0 +1,78 @@
+"""Batches of rendered scenes, and which scenes and sizes a step gets."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+SEEDS = 2**32
+"""Scenes are numbered below this."""
+
+
+class RenderedBatch(NamedTuple):
+    """Radiance and truth of some scenes."""
+
+    rgb_linear: Float[Tensor, "b 3 h w"]
+    depth_m: Float[Tensor, "b h w"]
+    """Along the optical axis; infinite in the sky."""
+    intrinsics: Float[Tensor, "b 3 3"]
+
+
+BatchSource = Callable[[list[int], tuple[int, int]], RenderedBatch]
+"""From scene numbers and (height, width) in pixels to their batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """Sizes of the batches of a run; all have about the same number of pixels."""
+
+    sizes: tuple[tuple[int, int], ...] = ((288, 384), (384, 288), (224, 448))
+    """(height, width), multiples of 16."""
+    shares: tuple[float, ...] = (0.6, 0.2, 0.2)
+    images_per_worker: int = 96
+
+    def size(self, step: int, run_seed: int) -> tuple[int, int]:
+        """Return the size of a step's batch: the same in every process, so that none waits."""
+        chance = np.asarray(self.shares) / sum(self.shares)
+        return self.sizes[int(np.random.default_rng((run_seed, step)).choice(len(self.sizes), p=chance))]
+
+    def scene_numbers(self, step: int, run_seed: int, rank: int, num_workers: int) -> list[int]:
+        """Return scenes that no other step or process of the run sees."""
+        first = run_seed * 2_654_435_761 + (step * num_workers + rank) * self.images_per_worker
+        return [(first + index) % SEEDS for index in range(self.images_per_worker)]
+
+
+def scene_source(
+    device: torch.device, assets: Path | None, mixture: Mapping[str, float] | None
+) -> BatchSource:
+    """Return a source of rendered scenes.
+
+    Args:
+        device: Where to render.
+        assets: Folder of the picture and mesh pack; None renders procedural surfaces only.
+        mixture: Share of each kind of scene; None is the generator's own.
+    """
+    # Here, because it builds or loads compiled code.
+    from worldstereo_cli.training.scenes import SceneRenderer
+
+    renderer = SceneRenderer(device=device.type, assets_dir=assets)
+
+    def render(numbers: list[int], size: tuple[int, int]) -> RenderedBatch:
+        scenes = renderer.render(
+            numbers,
+            width_px=size[1],
+            height_px=size[0],
+            samples=2,
+            mixture=None if mixture is None else dict(mixture),
+        )
+        # Scenes without room for a camera come back black: another scene takes their place.
+        index = torch.arange(len(numbers), device=scenes.valid.device)
+        index = torch.where(scenes.valid, index, scenes.valid.int().argmax())
+        return RenderedBatch(scenes.rgb_linear[index], scenes.depth_m[index], scenes.intrinsics[index])
+
+    return render
