@@ -1,0 +1,16 @@
+"""Synthetic scenes with exact depth: a grammar, a ray tracer, and their assets.
+
+`source/` holds one C++ program for GPU and CPU. `renderer.py` runs it, `build.py` compiles it,
+`meshes.py` makes shapes, `library.py` packs shapes, textures and skies for it.
+"""
+
+from worldstereo_cli.training.scenes.renderer import (
+    CATEGORIES,
+    DEFAULT_MIXTURE,
+    SceneBatch,
+    SceneCameras,
+    SceneRenderer,
+    preview_srgb,
+)
+
+__all__ = ["CATEGORIES", "DEFAULT_MIXTURE", "SceneBatch", "SceneCameras", "SceneRenderer", "preview_srgb"]
