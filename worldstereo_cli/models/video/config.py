@@ -98,6 +98,22 @@ class DistilledConfig(_Section):
     shift: Annotated[float, Field(gt=0)] = 5.0
 
 
+class SolverConfig(_Section):
+    """The multistep solver, in the words of the base model's scheduler_config.json."""
+
+    num_train_timesteps: Literal[1000] = 1000
+    prediction_type: Literal["flow_prediction"] = "flow_prediction"
+    use_flow_sigmas: Literal[True] = True
+    flow_shift: Annotated[float, Field(gt=0)] = 3.0
+    """Above 1, more of the steps are spent on high noise."""
+    solver_order: Annotated[int, Field(ge=1, le=3)] = 2
+    solver_type: Literal["bh1", "bh2"] = "bh2"
+    predict_x0: bool = True
+    lower_order_final: bool = True
+    disable_corrector: tuple[int, ...] = ()
+    final_sigmas_type: Literal["zero", "sigma_min"] = "zero"
+
+
 class TextConfig(_Section):
     """What stands where the prompt goes."""
 
@@ -184,6 +200,15 @@ def read_backbone_config(path: Path) -> BackboneConfig:
         BackendError: It is missing, is not JSON, or a field cannot be used.
     """
     return _validated(BackboneConfig, path)
+
+
+def read_solver_config(path: Path) -> SolverConfig:
+    """Read the base model's scheduler/scheduler_config.json.
+
+    Raises:
+        BackendError: It is missing, is not JSON, or a field cannot be used.
+    """
+    return _validated(SolverConfig, path)
 
 
 def _validated(kind: type[_SectionT], path: Path) -> _SectionT:

@@ -1,0 +1,291 @@
+"""Texture for holes: patches of the known picture that fit, in colour and in depth.
+
+Source: Wexler, Shechtman and Irani, Space-Time Completion of Video, 2007 (search and vote, coarse
+to fine); Barnes et al., PatchMatch, 2009 (search by propagation). Depth enters twice: pixels of
+another surface neither compare nor vote, and patches of another distance or relief cost more, so
+that the background is continued with background.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+from scipy.ndimage import distance_transform_edt, minimum_filter
+
+Array = np.ndarray[Any, Any]
+
+_RADIUS = 3
+"""Patches of 7x7: smaller ones lose structure, larger ones find no match."""
+_SIDE = 2 * _RADIUS + 1
+_COARSEST_PX = 48
+"""The shorter side of the coarsest level is at least this: small enough to try every patch for
+every pixel, large enough that small surfaces still hold whole patches."""
+_RELIEF_COST = 1.0
+_DISTANCE_COST = 0.1
+"""Per squared difference of log inverse depth; a patch twice as far costs as much as a colour
+difference of 13 % in every channel."""
+_PLACE_COST = 0.02
+"""Per squared displacement in parts of the longer image side: things nearby look alike."""
+_SPREAD = 0.004
+"""Patch cost at which a vote has lost 40 % of its weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layered:
+    """A picture with complete depth, whose hole pixels hold a guess."""
+
+    rgb: Array
+    """(h w 3) float32."""
+    inverse: Array
+    """(h w) float32, inverse depth, positive everywhere."""
+    hole: Array
+    """(h w) bool."""
+
+
+def complete_texture(picture: Layered, seed: int) -> Array:
+    """Replace the guess in the holes by texture of the known surfaces.
+
+    Args:
+        picture: At least one 7x7 patch of some pyramid level must be wholly known; where none
+            is, the guess stays.
+        seed: Of the random search; equal seeds give equal pictures.
+
+    Returns:
+        (h w 3) float32, known pixels unchanged.
+    """
+    levels = [picture]
+    while min(levels[-1].hole.shape) >= 2 * _COARSEST_PX:
+        levels.append(Layered(*_halve(levels[-1].rgb, levels[-1].inverse, levels[-1].hole)))
+    rgb = levels[-1].rgb
+    field: Array | None = None
+    for number in range(len(levels) - 1, -1, -1):
+        level = levels[number]
+        if field is not None:
+            rgb = np.where(level.hole[..., None], _double(rgb, level.hole.shape), level.rgb)
+        rgb, field = _complete_level(Layered(rgb, level.inverse, level.hole), field, number, seed)
+    return rgb
+
+
+def _complete_level(
+    level: Layered, coarser: Array | None, number: int, seed: int
+) -> tuple[Array, Array | None]:
+    """Search and vote on one level; `coarser` is the field of the level above, if it had one."""
+    usable = minimum_filter(~level.hole, _SIDE, mode="constant", cval=False)
+    sources = np.stack(np.nonzero(usable), 1).astype(np.int32)
+    if len(sources) == 0:
+        return level.rgb, None
+    distance = distance_transform_edt(level.hole)
+    trust = np.where(level.hole, np.maximum(1.1**-distance, 0.1), 1).astype(np.float32)
+    target = distance_transform_edt(~level.hole) <= _RADIUS
+    rgb, relief = level.rgb, np.log(level.inverse).astype(np.float32)
+    cost = np.full(level.hole.shape, np.inf, np.float32)
+    field = np.zeros((*level.hole.shape, 2), np.int32)
+    if coarser is not None:
+        field = _double(coarser, level.hole.shape) * 2
+        field += np.stack(np.indices(level.hole.shape), -1).astype(np.int32) % 2
+    rounds = 2 if number == 0 else 4
+    for turn in range(rounds):
+        salt = seed * 1009 + number * 101 + turn
+        if coarser is None and turn == 0:
+            _search_all(rgb, relief, trust, target, (sources, field, cost))
+        else:
+            for sweep in range(2):
+                field, cost = _search_near(
+                    rgb, relief, trust, target, (usable, sources, field), (salt, sweep)
+                )
+        # The last vote asks the closest patches alone, which keeps the picture sharp.
+        reach = 1 if number == 0 and turn == rounds - 1 else _RADIUS
+        rgb = _vote(rgb, relief, level.hole, (field, cost), reach)
+    return rgb, field
+
+
+def _double(values: Array, shape: tuple[int, ...]) -> Array:
+    """Repeat every pixel twice along both axes, to a given (h w)."""
+    return values.repeat(2, 0).repeat(2, 1)[: shape[0], : shape[1]]
+
+
+@njit(cache=True, parallel=True)  # type: ignore[misc,unused-ignore]
+def _halve(rgb: Array, inverse: Array, hole: Array) -> tuple[Array, Array, Array]:
+    """Average 2x2 pixels; known ones, where there are any, count alone."""
+    height, width = (hole.shape[0] + 1) // 2, (hole.shape[1] + 1) // 2
+    out_rgb = np.zeros((height, width, 3), np.float32)
+    out_inverse = np.zeros((height, width), np.float32)
+    out_hole = np.zeros((height, width), np.bool_)
+    for y in prange(height):
+        for x in range(width):
+            bottom, right = min(2 * y + 2, hole.shape[0]), min(2 * x + 2, hole.shape[1])
+            known, total = 0, (bottom - 2 * y) * (right - 2 * x)
+            for v in range(2 * y, bottom):
+                for u in range(2 * x, right):
+                    known += 0 if hole[v, u] else 1
+            out_hole[y, x] = 2 * known < total
+            count = 0
+            for v in range(2 * y, bottom):
+                for u in range(2 * x, right):
+                    if hole[v, u] == out_hole[y, x]:
+                        count += 1
+                        out_inverse[y, x] += inverse[v, u]
+                        for c in range(3):
+                            out_rgb[y, x, c] += rgb[v, u, c]
+            out_inverse[y, x] /= count
+            for c in range(3):
+                out_rgb[y, x, c] /= count
+    return out_rgb, out_inverse, out_hole
+
+
+@njit(cache=True)  # type: ignore[misc,unused-ignore]
+def _compared(relief: Array, trust: Array, y: int, x: int, weights: Array) -> float:
+    """Fill the weights of a target patch: trust inside the picture and on the centre's surface."""
+    height, width = relief.shape
+    total = 0.0
+    for j in range(_SIDE):
+        for i in range(_SIDE):
+            v, u = y + j - _RADIUS, x + i - _RADIUS
+            weight = 0.0
+            if 0 <= v < height and 0 <= u < width and abs(relief[v, u] - relief[y, x]) < 0.15:
+                weight = trust[v, u]
+            weights[j, i] = weight
+            total += weight
+    return total
+
+
+@njit(cache=True, fastmath=True)  # type: ignore[misc,unused-ignore]
+def _cost(
+    rgb: Array, relief: Array, weights: Array, total: float, at: tuple[int, int, int, int], limit: float
+) -> float:
+    """Compare the patch at a target (first two of `at`) with that at a source; stops above `limit`."""
+    y, x, sy, sx = at
+    far = relief[y, x] - relief[sy, sx]
+    away = float((y - sy) ** 2 + (x - sx) ** 2) / float(max(relief.shape) ** 2)
+    fixed = _DISTANCE_COST * min(far * far, np.float32(1.0)) + _PLACE_COST * away
+    budget = (limit - fixed) * total
+    spent = np.float32(0.0)
+    for j in range(_SIDE):
+        if spent > budget:
+            return np.inf
+        for i in range(_SIDE):
+            weight = weights[j, i]
+            if weight == 0:
+                continue
+            v, u, q, p = y + j - _RADIUS, x + i - _RADIUS, sy + j - _RADIUS, sx + i - _RADIUS
+            a = rgb[v, u, 0] - rgb[q, p, 0]
+            b = rgb[v, u, 1] - rgb[q, p, 1]
+            c = rgb[v, u, 2] - rgb[q, p, 2]
+            d = relief[v, u] - relief[q, p] - far
+            spent += weight * (a * a + b * b + c * c + _RELIEF_COST * min(d * d, np.float32(0.04)))
+    return fixed + spent / total
+
+
+@njit(cache=True, parallel=True)  # type: ignore[misc,unused-ignore]
+def _search_all(
+    rgb: Array, relief: Array, trust: Array, target: Array, state: tuple[Array, Array, Array]
+) -> None:
+    """Try every source for every target; fills `field` and `cost` in place."""
+    sources, field, cost = state
+    for y in prange(target.shape[0]):
+        weights = np.zeros((_SIDE, _SIDE), np.float32)
+        for x in range(target.shape[1]):
+            if not target[y, x]:
+                continue
+            total = _compared(relief, trust, y, x, weights)
+            best, limit = 0, np.inf
+            for k in range(sources.shape[0]):
+                value = _cost(rgb, relief, weights, total, (y, x, sources[k, 0], sources[k, 1]), limit)
+                if value < limit:
+                    best, limit = k, value
+            field[y, x, 0], field[y, x, 1], cost[y, x] = sources[best, 0], sources[best, 1], limit
+
+
+@njit(cache=True)  # type: ignore[misc,unused-ignore]
+def _hashed(state: int) -> int:
+    """Scramble an integer; successive results are as good as random.
+
+    Source: Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014.
+    """
+    z = (np.uint64(state) + np.uint64(0x9E3779B97F4A7C15)) & np.uint64(0xFFFFFFFFFFFFFFFF)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@njit(cache=True, parallel=True)  # type: ignore[misc,unused-ignore]
+def _search_near(
+    rgb: Array,
+    relief: Array,
+    trust: Array,
+    target: Array,
+    state: tuple[Array, Array, Array],
+    chance: tuple[int, int],
+) -> tuple[Array, Array]:
+    """Improve every target from its neighbours' sources and at random around its own.
+
+    All targets read the field of the sweep before, so the result does not depend on threads.
+    """
+    usable, sources, field = state
+    salt, sweep = chance
+    height, width = target.shape
+    out, cost = field.copy(), np.full((height, width), np.inf, np.float32)
+    jump = 1 if sweep == 1 else 4
+    for y in prange(height):
+        weights = np.zeros((_SIDE, _SIDE), np.float32)
+        for x in range(width):
+            if not target[y, x]:
+                continue
+            total = _compared(relief, trust, y, x, weights)
+            limit = np.inf
+            by, bx = -1, -1
+            for k in range(9):
+                if k < 5:
+                    dy = (0, jump, -jump, 0, 0)[k]
+                    dx = (0, 0, 0, jump, -jump)[k]
+                    v, u = y + dy, x + dx
+                    if v < 0 or u < 0 or v >= height or u >= width or not target[v, u]:
+                        continue
+                    q, p = field[v, u, 0] - dy, field[v, u, 1] - dx
+                else:
+                    draw = _hashed(((salt * 16 + 2 * k + sweep) * height + y) * width + x)
+                    if by < 0 or k == 5:
+                        pick = np.int64(draw % np.uint64(sources.shape[0]))
+                        q, p = sources[pick, 0], sources[pick, 1]
+                    else:
+                        reach = 32 >> (2 * (k - 6))
+                        span = np.uint64(2 * reach + 1)
+                        q = by + np.int64(draw % span) - reach
+                        p = bx + np.int64((draw >> np.uint64(32)) % span) - reach
+                if q < 0 or p < 0 or q >= height or p >= width or not usable[q, p]:
+                    continue
+                value = _cost(rgb, relief, weights, total, (y, x, q, p), limit)
+                if value < limit:
+                    by, bx, limit = q, p, value
+            out[y, x, 0], out[y, x, 1], cost[y, x] = by, bx, limit
+    return out, cost
+
+
+@njit(cache=True, parallel=True)  # type: ignore[misc,unused-ignore]
+def _vote(rgb: Array, relief: Array, hole: Array, state: tuple[Array, Array], reach: int) -> Array:
+    """Give every hole pixel the mean of what the patches over it propose."""
+    field, cost = state
+    height, width = hole.shape
+    out = rgb.copy()
+    for y in prange(height):
+        for x in range(width):
+            if not hole[y, x]:
+                continue
+            total, r, g, b = 0.0, 0.0, 0.0, 0.0
+            for v in range(max(0, y - reach), min(height, y + reach + 1)):
+                for u in range(max(0, x - reach), min(width, x + reach + 1)):
+                    if cost[v, u] == np.inf or abs(relief[v, u] - relief[y, x]) >= 0.15:
+                        continue
+                    weight = math.exp(-cost[v, u] / (2 * _SPREAD)) + 1e-9
+                    q, p = field[v, u, 0] + y - v, field[v, u, 1] + x - u
+                    total += weight
+                    r += weight * rgb[q, p, 0]
+                    g += weight * rgb[q, p, 1]
+                    b += weight * rgb[q, p, 2]
+            if total > 0:
+                out[y, x, 0], out[y, x, 1], out[y, x, 2] = r / total, g / total, b / total
+    return out
