@@ -151,7 +151,8 @@ class Optimizer:
         torch._foreach_mul_(squares, second)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
         decaying = [slot.master for slot in slots if slot.decays]
-        torch._foreach_mul_(decaying, 1 - learning_rate * self._settings.weight_decay)
+        if decaying:
+            torch._foreach_mul_(decaying, 1 - learning_rate * self._settings.weight_decay)
         roots = torch._foreach_sqrt(squares)
         torch._foreach_div_(roots, (1 - second**self._step) ** 0.5)
         torch._foreach_add_(roots, 1e-8)

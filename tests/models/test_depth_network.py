@@ -1,0 +1,158 @@
+"""The network and its eight-bit weights."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from worldstereo_cli.errors import BackendError
+from worldstereo_cli.models.depth.eight_bit import from_eight_bit, to_eight_bit
+from worldstereo_cli.models.depth.embedded import EmbeddedDepth
+from worldstereo_cli.models.depth.network import (
+    DepthNetwork,
+    DepthNetworkShape,
+    GuidedUpsampler,
+    num_parameters,
+    rotary_angles,
+    rotate,
+    working_size,
+)
+
+TINY = DepthNetworkShape(
+    stem_channels=8, quarter_channels=8, eighth_channels=8, width=64, num_layers=2,
+    decoder_channels=8, num_quarter_blocks=1, num_eighth_blocks=1,
+)  # fmt: skip
+
+
+def _network() -> DepthNetwork:
+    torch.manual_seed(0)
+    return DepthNetwork(TINY).eval()
+
+
+@pytest.mark.parametrize("size", [(32, 80), (80, 32), (48, 48)])
+def test_any_aspect_gives_maps_of_the_size_of_the_image(size: tuple[int, int]) -> None:
+    raw = _network()(torch.rand(2, 3, *size))
+    assert raw.log_depth.shape == raw.sky_logit.shape == (2, *size)
+    assert raw.log_focal.shape == raw.log_scale.shape == (2,)
+
+
+def test_the_shipped_size_fits_into_fifteen_megabytes() -> None:
+    count = num_parameters(DepthNetwork(DepthNetworkShape()))
+    assert 11e6 < count < 14.5e6
+
+
+def test_the_same_image_gives_the_same_depth() -> None:
+    network, image = _network(), torch.rand(1, 3, 48, 64)
+    with torch.inference_mode():
+        first, second = network(image), network(image)
+    assert torch.equal(first.log_depth, second.log_depth)
+
+
+def test_rotated_products_depend_on_offsets_only() -> None:
+    angles = rotary_angles(4, 6, 64, torch.device("cpu"))
+    query, key = torch.randn(64), torch.randn(64)
+    turned = [
+        rotate(vector.expand(1, 1, 24, 64), angles.cos(), angles.sin())[0, 0] for vector in (query, key)
+    ]
+    products = turned[0] @ turned[1].T
+    # Patch 1 to patch 8 is one row down and one column right, as is patch 9 to patch 16.
+    assert products[1, 8] == pytest.approx(float(products[9, 16]), abs=1e-3)
+    assert products[1, 8] != pytest.approx(float(products[8, 1]), abs=1e-2)
+
+
+def test_upsampling_invents_no_depth() -> None:
+    torch.manual_seed(1)
+    upsampler = GuidedUpsampler(8)
+    values = torch.randn(1, 2, 6, 7)
+    full = upsampler(values, torch.randn(1, 8, 6, 7), torch.rand(1, 3, 24, 28))
+    assert full.shape == (1, 2, 24, 28)
+    for channel in range(2):
+        assert full[:, channel].max() <= values[:, channel].max() + 1e-5
+        assert full[:, channel].min() >= values[:, channel].min() - 1e-5
+
+
+def test_upsampled_edges_can_follow_pixels() -> None:
+    """A few steps teach the upsampler to cut a cell along a line that only the pixels show."""
+    torch.manual_seed(2)
+    upsampler = GuidedUpsampler(4)
+    optimizer = torch.optim.Adam(upsampler.parameters(), lr=5e-3)
+    features = torch.zeros(4, 4, 4, 6)
+
+    def scene() -> tuple[torch.Tensor, torch.Tensor]:
+        edge = torch.randint(5, 19, (4, 1, 1, 1))
+        near = (torch.arange(24).view(1, 1, 1, 24) < edge).float().expand(4, 1, 16, 24)
+        return near, torch.nn.functional.max_pool2d(near, 4)
+
+    def miss() -> torch.Tensor:
+        near, cells = scene()
+        return (upsampler(cells, features, near.expand(-1, 3, -1, -1) - 0.5) - near).abs().mean()
+
+    before = float(torch.stack([miss() for _ in range(8)]).mean().detach())
+    for _ in range(80):
+        loss = miss()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    after = float(torch.stack([miss() for _ in range(8)]).mean().detach())
+    assert after < 0.3 * before
+
+
+def test_the_working_size_keeps_the_aspect() -> None:
+    assert working_size(480, 640, 512) == (384, 512)
+    assert working_size(4000, 3000, 384) == (384, 288)
+    assert working_size(10, 4000, 512) == (16, 512)
+
+
+def test_eight_bits_move_weights_by_half_a_step_at_most() -> None:
+    weights = {name: value for name, value in _network().named_parameters()}
+    back = from_eight_bit(to_eight_bit(weights))
+    assert set(back) == set(weights)
+    for name, value in weights.items():
+        if value.ndim < 2:
+            assert torch.equal(back[name], value)
+        else:
+            step = value.flatten(1).abs().amax(dim=1) / 127
+            assert bool(((back[name] - value).flatten(1).abs().amax(dim=1) <= 0.501 * step + 1e-9).all())
+
+
+def _write_weights(folder: Path, *, mirrored: bool = False) -> Path:
+    config = {"shape": asdict(TINY), "inference": {"longest_px": 64, "mirrored": mirrored}}
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(to_eight_bit(dict(_network().named_parameters())), folder / "model.safetensors")
+    return folder
+
+
+def test_the_backend_answers_at_the_size_of_the_picture(tmp_path: Path) -> None:
+    backend = EmbeddedDepth.load_folder(_write_weights(tmp_path), torch.device("cpu"))
+    image = torch.rand(3, 101, 75)
+    estimate = backend.estimate(image, None)
+    assert estimate.depth_m.shape == (101, 75)
+    assert bool((estimate.depth_m[estimate.valid] > 0).all())
+    assert bool((estimate.sky == ~estimate.valid).all())
+    assert estimate.focal_px is not None and estimate.focal_px > 0
+
+
+def test_a_known_focal_length_sets_the_scale_and_not_the_shape(tmp_path: Path) -> None:
+    backend = EmbeddedDepth.load_folder(_write_weights(tmp_path), torch.device("cpu"))
+    image = torch.rand(3, 64, 64)
+    near, far = backend.estimate(image, 50.0), backend.estimate(image, 100.0)
+    assert torch.allclose(2 * near.depth_m, far.depth_m, rtol=1e-4)
+
+
+def test_a_mirrored_estimate_mirrors_with_the_picture(tmp_path: Path) -> None:
+    backend = EmbeddedDepth.load_folder(_write_weights(tmp_path, mirrored=True), torch.device("cpu"))
+    image = torch.rand(3, 48, 64)
+    depth, flipped = backend.estimate(image, 60.0).depth_m, backend.estimate(image.flip(-1), 60.0).depth_m
+    assert torch.allclose(depth, flipped.flip(-1), rtol=1e-3)
+
+
+def test_missing_and_damaged_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="cannot be read"):
+        EmbeddedDepth.load_folder(tmp_path / "nowhere", torch.device("cpu"))
+    folder = _write_weights(tmp_path)
+    (folder / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(BackendError, match="damaged"):
+        EmbeddedDepth.load_folder(folder, torch.device("cpu"))

@@ -1,0 +1,255 @@
+"""Training of the depth network, at toy size."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from planes import render_planes
+
+from worldstereo_cli.errors import ArtifactError
+from worldstereo_cli.models.depth.embedded import EmbeddedDepth
+from worldstereo_cli.models.depth.network import DepthNetwork, RawDepth
+from worldstereo_cli.training.depth.augment import AugmentSettings, photograph
+from worldstereo_cli.training.depth.batches import BatchPlan
+from worldstereo_cli.training.depth.checkpoint import read_shards, read_state, write_shards
+from worldstereo_cli.training.depth.command import TOY_SHAPE
+from worldstereo_cli.training.depth.development import DevelopmentSet, pack_development
+from worldstereo_cli.training.depth.export import export_weights
+from worldstereo_cli.training.depth.loop import Trainer, TrainingSettings, gradient_agreement
+from worldstereo_cli.training.depth.losses import LossWeights, depth_losses
+from worldstereo_cli.training.depth.optimizer import Optimizer, OptimizerSettings, orthogonalised
+from worldstereo_cli.training.depth.workers import Workers, join_workers
+
+ALONE = Workers(0, 1, torch.device("cpu"))
+SIZE = (48, 64)
+
+
+def _settings(process_s: float, **changes: object) -> TrainingSettings:
+    fields: dict[str, object] = {
+        "process_s": process_s, "compiled": False, "warmup_steps": 5, "report_s": 0.2, "shape": TOY_SHAPE,
+        "plan": BatchPlan((SIZE, (64, 48)), (0.7, 0.3), 4),
+        "optimizer": OptimizerSettings(learning_rate=3e-3),
+    }  # fmt: skip
+    return TrainingSettings(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def _train(out: Path, settings: TrainingSettings, *, resume: Path | None = None) -> list[dict[str, object]]:
+    records: list[dict[str, object]] = []
+    started = time.monotonic()
+    trainer = Trainer(settings, render_planes, ALONE, out=out, development=None)
+    if resume:
+        trainer.resume(resume)
+    trainer.prepare(records.append)
+    trainer.run(records.append, process_started=started)
+    return records
+
+
+def test_a_short_run_learns(tmp_path: Path) -> None:
+    records = [record for record in _train(tmp_path, _settings(6.0)) if record["event"] == "step"]
+    assert records[-1]["num_skipped"] == 0
+    # The sky is the first thing seen; guessing alone gives log 2 = 0.69.
+    assert float(str(records[-1]["sky"])) < 0.5 < float(str(records[0]["sky"]))
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    _train(tmp_path / "a", _settings(2.0, total_s=100.0))
+    before = read_state(tmp_path / "a")
+    weights = read_shards(tmp_path / "a", "weights")[0]
+    trainer = Trainer(_settings(2.0), render_planes, ALONE, out=tmp_path / "b", development=None)
+    trainer.resume(tmp_path / "a")
+    resumed = dict(trainer._optimizer.masters())
+    assert all(torch.equal(resumed[name].half(), weights[name]) for name in resumed)
+    trainer.run(lambda record: None, process_started=time.monotonic())
+    after = read_state(tmp_path / "b")
+    assert after.step > before.step
+    assert after.trained_s > before.trained_s
+
+
+def test_a_network_of_other_sizes_does_not_resume(tmp_path: Path) -> None:
+    _train(tmp_path, _settings(0.5))
+    other = _settings(1.0, shape=DepthNetwork(TOY_SHAPE).shape.__class__())
+    trainer = Trainer(other, render_planes, ALONE, out=tmp_path, development=None)
+    with pytest.raises(ArtifactError, match="other sizes"):
+        trainer.resume(tmp_path)
+
+
+def test_shards_are_small_and_know_their_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worldstereo_cli.training.depth.checkpoint.MAX_SHARD_BYTES", 140_000)
+    tensors = {str(index): torch.randn(40, 100) for index in range(5)}
+    paths = write_shards(tmp_path, "weights", tensors, step=7)
+    assert len(paths) == 3
+    assert all(path.stat().st_size <= 140_000 for path in paths)
+    back, step = read_shards(tmp_path, "weights")
+    assert step == 7
+    assert all(torch.equal(back[name], tensors[name]) for name in tensors)
+    write_shards(tmp_path, "other", tensors, step=8)
+    (tmp_path / "other-1.safetensors").replace(tmp_path / "weights-1.safetensors")
+    with pytest.raises(ArtifactError, match=r"mixes weights of steps \[7, 8\]"):
+        read_shards(tmp_path, "weights")
+    (tmp_path / "weights-2.safetensors").unlink()
+    with pytest.raises(ArtifactError, match="no whole weights"):
+        read_shards(tmp_path, "weights")
+
+
+_TWO_WORKERS = """
+import sys, torch
+from worldstereo_cli.training.depth.workers import join_workers
+torch.set_num_threads(1)
+with join_workers("cpu") as workers:
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(3, 2)
+    (layer(torch.full((1, 3), 1.0 + workers.rank)).sum()).backward()
+    workers.average_gradients(layer)
+    rows = workers.gather(torch.full((1 + workers.rank, 2), float(workers.rank)))
+    assert workers.count == 2
+    assert torch.allclose(layer.weight.grad, torch.full((2, 3), 1.5)), layer.weight.grad
+    assert rows.shape == (3, 2) and rows.sum() == 4, rows
+"""
+
+
+def test_two_processes_share_gradients_and_scores(tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(_TWO_WORKERS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run(
+        [*command, str(script)], check=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+
+
+def test_the_truth_has_no_loss_whatever_its_scale() -> None:
+    batch = render_planes([1, 2], SIZE)
+    sky = torch.isinf(batch.depth_m)
+    log_focal = (batch.intrinsics[:, 0, 0] / 64).log()
+    offset = torch.tensor([0.7, -2.0])
+    log_depth = torch.where(sky, 0.0, batch.depth_m.log()) + offset[:, None, None]
+    logit = torch.where(sky, 30.0, -30.0)
+    exact = RawDepth(log_depth, logit, log_focal, -offset - log_focal)
+    terms = depth_losses(exact, batch.depth_m, batch.intrinsics)
+    assert all(float(term) < 2e-3 for term in terms), terms
+    bent = exact._replace(log_depth=log_depth + 0.3 * torch.linspace(0, 1, 64))
+    worse = depth_losses(bent, batch.depth_m, batch.intrinsics)
+    assert all(
+        float(getattr(worse, name)) > float(getattr(terms, name)) + 1e-3
+        for name in ("shape", "local", "gradient", "normal")
+    )
+
+
+def test_gradients_of_the_losses_are_finite_everywhere() -> None:
+    batch = render_planes([3, 4], SIZE)
+    for depth_m in (batch.depth_m, torch.full_like(batch.depth_m, float("inf"))):
+        leaves = [
+            torch.zeros(2, *SIZE, requires_grad=True), torch.zeros(2, *SIZE, requires_grad=True),
+            torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True),
+        ]  # fmt: skip
+        depth_losses(RawDepth(*leaves), depth_m, batch.intrinsics).total(LossWeights()).backward()
+        assert all(leaf.grad is not None and bool(torch.isfinite(leaf.grad).all()) for leaf in leaves)
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0, 2.0])
+def test_pictures_are_eight_bit_images(strength: float) -> None:
+    torch.manual_seed(0)
+    batch = render_planes(list(range(24)), (64, 80))
+    pictures = photograph(batch.rgb_linear, batch.depth_m, AugmentSettings(strength=strength))
+    assert pictures.shape == batch.rgb_linear.shape
+    assert bool(torch.isfinite(pictures).all())
+    assert torch.allclose(pictures * 255, (pictures * 255).round(), atol=1e-3)
+    # Hardly any is black or burnt out.
+    assert float((pictures.mean(dim=(1, 2, 3)) - 0.5).abs().median()) < 0.3
+
+
+def test_muon_steps_are_nearly_orthogonal() -> None:
+    torch.manual_seed(0)
+    for shape in ((3, 16, 40), (3, 40, 16)):
+        values = torch.linalg.svdvals(orthogonalised(torch.randn(shape)))
+        assert bool((values > 0.6).all()) and bool((values < 1.3).all())
+
+
+@pytest.mark.parametrize("use_muon", [True, False])
+def test_the_optimizer_lowers_a_loss(use_muon: bool) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.Tanh(), torch.nn.Linear(32, 1))
+    optimizer = Optimizer(network, OptimizerSettings(use_muon=use_muon))
+    inputs = torch.randn(64, 8)
+    target = inputs[:, :1] * inputs[:, 1:2]
+
+    def loss() -> torch.Tensor:
+        return (network(inputs) - target).square().mean()
+
+    first = float(loss().detach())
+    for _ in range(150):
+        network.zero_grad()
+        loss().backward()
+        optimizer.step(1e-2)
+    assert float(loss().detach()) < 0.3 * first
+
+
+def test_disagreeing_gradients_are_found() -> None:
+    true = {"a": torch.randn(10), "b": torch.randn(5)}
+    agreement, _ = gradient_agreement({"a": 1.01 * true["a"], "b": true["b"]}, true)
+    assert agreement["cosine"] > 0.999
+    agreement, worst = gradient_agreement({"a": true["a"], "b": -true["b"]}, true)
+    assert worst == "b" and agreement["worst_cosine"] < -0.99
+    agreement, _ = gradient_agreement({"a": true["a"] * float("nan"), "b": true["b"]}, true)
+    assert not agreement["cosine"] > 0.9
+
+
+def test_steps_without_a_finite_gradient_are_left_out(tmp_path: Path) -> None:
+    calls = []
+
+    def sometimes_broken(numbers: list[int], size: tuple[int, int]):
+        calls.append(numbers)
+        batch = render_planes(numbers, size)
+        is_broken = len(calls) == 5
+        return batch._replace(rgb_linear=batch.rgb_linear * float("nan")) if is_broken else batch
+
+    trainer = Trainer(_settings(2.0), sometimes_broken, ALONE, out=tmp_path, development=None)
+    state = trainer.run(lambda record: None, process_started=time.monotonic())
+    assert state.num_skipped == 1
+    assert all(bool(torch.isfinite(weight).all()) for _, weight in trainer._optimizer.masters())
+
+
+def _write_cases(folder: Path) -> None:
+    entries = []
+    for index in range(3):
+        batch = render_planes([index], (60, 80))
+        counts = torch.where(torch.isinf(batch.depth_m[0]), 0, batch.depth_m[0] * 1000).clamp(max=65000)
+        Image.fromarray(counts.numpy().astype(np.uint16)).save(folder / f"{index}.png")
+        pixels = (batch.rgb_linear[0].clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / f"{index}_image.png")
+        entries.append({
+            "source": f"s{index % 2}", "image": f"{index}_image.png", "depth": f"{index}.png",
+            "scale": 0.001, "invalid": 0, "kind": "z", "affine_only": index == 2, "real": True,
+            "quality": "ok", "K": batch.intrinsics[0].tolist(),
+        })  # fmt: skip
+    (folder / "index.json").write_text(json.dumps(entries))
+
+
+def test_the_best_average_is_kept_and_shipped(tmp_path: Path) -> None:
+    _write_cases(tmp_path)
+    assert pack_development(tmp_path, tmp_path / "packed.npz", longest_px=64) == 3
+    development = DevelopmentSet.read(tmp_path / "packed.npz")
+    run = tmp_path / "run"
+    records: list[dict[str, object]] = []
+    trainer = Trainer(_settings(3.0, save_s=0.8), render_planes, ALONE, out=run, development=development)
+    trainer.run(records.append, process_started=time.monotonic())
+    scores = [record for record in records if record["event"] == "score"]
+    assert len(scores) >= 2
+    totals = [float(str(record["scale_abs_rel"])) + float(str(record["affine_abs_rel"])) for record in scores]
+    assert read_state(run).best_score == pytest.approx(min(totals))
+    best_step = [record["step"] for record in scores if record["is_best"]][-1]
+    export_weights(run, tmp_path / "weights", longest_px=64, mirrored=False, use_best=True)
+    assert json.loads((tmp_path / "weights" / "config.json").read_text())["step"] == best_step
+    backend = EmbeddedDepth.load_folder(tmp_path / "weights", torch.device("cpu"))
+    assert backend.estimate(torch.rand(3, 48, 64), None).depth_m.shape == (48, 64)
+
+
+def test_joining_alone_needs_no_launcher() -> None:
+    with join_workers("cpu") as workers:
+        assert workers.is_first and workers.count == 1
