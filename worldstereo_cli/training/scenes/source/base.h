@@ -14,6 +14,11 @@
 #define DEVICE static inline
 #define DEVICE_CALL static
 #define BARRIER()
+// libm's own are calls, which cost a third of the time.
+static inline float quick_max(float a, float b) { return a > b ? a : b; }
+static inline float quick_min(float a, float b) { return a < b ? a : b; }
+#define fmaxf quick_max
+#define fminf quick_min
 #endif
 
 typedef unsigned int u32;

@@ -7,7 +7,7 @@ enum RoomStyle { LIVING, BEDROOM, KITCHEN, OFFICE, DINING, STORAGE, CORRIDOR, RO
 DEVICE_CALL void indoor_light(Builder& b, Room room) {
   Scene& s = *b.scene;
   Rng& r = b.rng;
-  s.light_count = pick(r, 1, 3);
+  s.light_count = pick(r, 1, 2);  // two samples a pixel see both
   for (int i = 0; i < s.light_count; i++) {
     Light& l = s.light[i];
     store(l.position, vec(uniform(r, -.38f, .38f) * room.wide, room.high * uniform(r, .7f, .94f), uniform(r, -.4f, .4f) * room.deep));

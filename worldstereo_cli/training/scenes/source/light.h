@@ -76,20 +76,18 @@ DEVICE_CALL Hit trace(const World& w, Vec3 o, Vec3 d, float limit, bool coarse) 
   Hit hit = {limit, NOTHING, {0, 0, 0, -1}};
   const Scene& s = *w.scene;
   Vec3 inverse = vec(reciprocal(d.x), reciprocal(d.y), reciprocal(d.z));
-  int stack[TREE_STACK], depth = 0;
-  stack[depth++] = 1;
-  while (depth > 0) {
-    int i = stack[--depth];
-    if (node_entry(w.nodes[i], o, inverse, hit.t) > 1e29f) continue;
+  Todo stack[TREE_STACK];
+  int depth = 0, i = 1;
+  while (i > 0) {
     if (i >= s.leaf_count) {
       int id = w.order[i - s.leaf_count];
       if (id >= 0) trace_primitive(w, id, o, d, 1e-3f, hit);
-      continue;
+      i = 0;
+    } else {
+      i = descend(w.nodes, i, o, inverse, hit.t, stack, depth);
     }
-    float left = node_entry(w.nodes[2 * i], o, inverse, hit.t), right = node_entry(w.nodes[2 * i + 1], o, inverse, hit.t);
-    int near = left <= right ? 2 * i : 2 * i + 1;
-    if (fmaxf(left, right) < 1e29f) stack[depth++] = near ^ 1;
-    if (fminf(left, right) < 1e29f) stack[depth++] = near;
+    while (i == 0 && depth > 0)
+      if (stack[--depth].entry < hit.t) i = stack[depth].node;
   }
   float t;
   if (s.ground == 1 && d.y < -1e-5f) {
@@ -225,7 +223,7 @@ DEVICE Vec3 reflected(const Surface& s, Vec3 view, Vec3 to_light, Vec3 color, fl
   return color * s.color * cosine + color * (s.specular * powf(half, s.gloss));
 }
 
-DEVICE_CALL Vec3 shade(const World& w, Vec3 d, const Hit& hit, const Surface& s, Rng& rng, bool coarse) {
+DEVICE_CALL Vec3 shade(const World& w, Vec3 d, const Hit& hit, const Surface& s, Rng& rng, int turn, bool coarse) {
   const Scene& scene = *w.scene;
   Vec3 color = s.color * s.emission;
   if (s.emission <= 0) {
@@ -239,30 +237,33 @@ DEVICE_CALL Vec3 shade(const World& w, Vec3 d, const Hit& hit, const Surface& s,
       bool lit = scene.window_count < 0 || scene.ground != 0 || sun_through_window(w, start, toward);
       if (lit && (coarse || !shadowed(w, start, toward, 1e4f))) color = color + reflected(s, d, toward, sun_color, cosine);
     }
-    for (int i = 0; i < scene.light_count; i++) {
+    // Samples of a pixel take turns with the lights, so that each costs one shadow ray.
+    if (scene.light_count > 0) {
+      int i = turn % scene.light_count;
       float soft = 0.25f * fminf(scene.contact, 1.f);
       Vec3 jitter = vec(uniform(rng) - .5f, 0, uniform(rng) - .5f) * soft;
       Vec3 toward = vec(scene.light[i].position) + jitter - s.point;
       float distance = length(toward) + 1e-4f;
       toward = toward * (1 / distance);
       cosine = dot(s.normal, toward);
-      if (cosine <= 0 || (!coarse && shadowed(w, start, toward, distance - 0.06f))) continue;
-      float falloff = 1.f / (0.15f + distance * distance);
-      color = color + reflected(s, d, toward, vec(scene.light[i].color) * falloff, cosine);
+      if (cosine > 0 && (coarse || !shadowed(w, start, toward, distance - 0.06f))) {
+        float falloff = scene.light_count / (0.15f + distance * distance);
+        color = color + reflected(s, d, toward, vec(scene.light[i].color) * falloff, cosine);
+      }
     }
   }
   if (scene.fog > 0) color = mix(vec(scene.horizon), color, expf(-hit.t * scene.fog));
   return color;
 }
 
-// Light along a ray, with one mirror bounce. `t` is the distance, or -1 for the sky.
-DEVICE_CALL Vec3 radiance(const World& w, Vec3 o, Vec3 d, Rng& rng, float& t) {
+// Light along a ray, with one mirror bounce. `turn` is the number of the sample. `t` is the distance, or -1 for the sky.
+DEVICE_CALL Vec3 radiance(const World& w, Vec3 o, Vec3 d, Rng& rng, int turn, float& t) {
   Hit hit = trace(w, o, d, 3000.f, false);
   t = -1;
   if (hit.id == NOTHING) return sky_color(w, d);
   t = hit.t;
   Surface s = surface_at(w, o, d, hit);
-  Vec3 color = shade(w, d, hit, s, rng, false);
+  Vec3 color = shade(w, d, hit, s, rng, turn, false);
   if (s.reflect <= 0.01f || s.emission > 0) return color;
   float grazing = powf(clamp(1 + dot(s.normal, d), 1e-6f, 1.f), 5.f);
   float share = s.reflect * (0.04f + 0.96f * grazing) + (s.reflect < 1 ? s.reflect * 0.08f : 0.f);
@@ -271,5 +272,5 @@ DEVICE_CALL Vec3 radiance(const World& w, Vec3 o, Vec3 d, Rng& rng, float& t) {
   Hit second = trace(w, start, mirror, 1000.f, true);
   if (second.id == NOTHING) return mix(color, sky_color(w, mirror), share);
   Surface far = surface_at(w, start, mirror, second);
-  return mix(color, shade(w, mirror, second, far, rng, true), share);
+  return mix(color, shade(w, mirror, second, far, rng, turn, true), share);
 }

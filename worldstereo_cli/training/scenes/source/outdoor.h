@@ -340,10 +340,10 @@ DEVICE_CALL void plant_terrain(Builder& b, float eye_y, int leaf, int leaf2, int
     int green = chance(r, .5f) ? leaf : leaf2;
     if (is_tree) tree(b, f, tall * uniform(r, .6f, 1.4f), green, bark);
     else if (is_tuft) {
-      float size = fminf(.25f + .03f * d, 1.f) * uniform(r, .5f, 1.5f);
+      float size = fminf(.1f + .06f * d, 1.f) * uniform(r, .5f, 1.5f);
       if (chance(r, .6f)) {
         if (!mesh(b, f, TUFT, green, vec(0, -.05f, 0), size)) bush(b, f, vec(0, -.1f, 0), size, green);
-      } else bush(b, f, vec(0, -.1f, 0), size * uniform(r, 1.f, 3.f), green);
+      } else bush(b, f, vec(0, -.1f, 0), size * uniform(r, 1.f, 2.2f), green);
     } else rock(b, f, vec(0, 0, 0), log_uniform(r, .04f, .3f) * (d + 1.f) * .6f, stone);
   }
 }

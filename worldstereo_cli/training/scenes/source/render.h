@@ -57,7 +57,7 @@ DEVICE_CALL Vec3 render_pixel(const World& w, const PixelCamera& c, int x, int y
     float u = x + (k ? uniform(rng) : .5f), v = y + (k ? uniform(rng) : .5f);
     Vec3 d = c.right * ((u - c.cx) / c.fx) + c.down * ((v - c.cy) / c.fy) + c.forward;
     float slant = length(d), t;
-    Vec3 light = radiance(w, c.eye, d * (1 / slant), rng, t);
+    Vec3 light = radiance(w, c.eye, d * (1 / slant), rng, k, t);
     sum = sum + vec(fminf(light.x, 8.f), fminf(light.y, 8.f), fminf(light.z, 8.f));
     if (k == 0) depth = t > 0 ? t / slant : INFINITY;
   }

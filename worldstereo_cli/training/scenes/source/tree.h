@@ -94,6 +94,24 @@ DEVICE float node_entry(const Node& n, Vec3 o, Vec3 inverse, float limit) {
   return leave < fmaxf(enter, 0.f) || enter > limit || n.low[0] > n.high[0] ? 1e30f : enter;
 }
 
+// A node put off, and where the ray enters it.
+struct Todo {
+  int node;
+  float entry;
+};
+
+// The nearer child that the ray meets before `limit`, or 0; the other child is put off.
+DEVICE int descend(const Node* nodes, int i, Vec3 o, Vec3 inverse, float limit, Todo* stack, int& depth) {
+  float left = node_entry(nodes[2 * i], o, inverse, limit), right = node_entry(nodes[2 * i + 1], o, inverse, limit);
+  int near = left <= right ? 2 * i : 2 * i + 1;
+  float first = fminf(left, right), second = fmaxf(left, right);
+  if (second < 1e29f) {
+    stack[depth].node = near ^ 1;
+    stack[depth++].entry = second;
+  }
+  return first < 1e29f ? near : 0;
+}
+
 struct MeshHit {
   float t, u, v;
   int triangle;
@@ -122,20 +140,19 @@ DEVICE_CALL void trace_mesh(const Library& library, int mesh, Vec3 o, Vec3 d, fl
   const MeshInfo& info = library.meshes[mesh];
   const Node* nodes = library.mesh_nodes + info.first_node;
   Vec3 inverse = vec(reciprocal(d.x), reciprocal(d.y), reciprocal(d.z));
-  int stack[TREE_STACK], depth = 0, leaves = info.leaf_count;
-  stack[depth++] = 1;
-  while (depth > 0) {
-    int i = stack[--depth];
-    if (node_entry(nodes[i], o, inverse, best.t) > 1e29f) continue;
+  Todo stack[TREE_STACK];
+  int depth = 0, leaves = info.leaf_count, i = 1;
+  while (true) {
     if (i >= leaves) {
       int first = info.first_triangle + (i - leaves) * MESH_LEAF;
       for (int k = 0; k < MESH_LEAF; k++)
         intersect_triangle(library.triangles[first + k], first + k, o, d, least, best);
-      continue;
+      i = 0;
+    } else {
+      i = descend(nodes, i, o, inverse, best.t, stack, depth);
     }
-    float left = node_entry(nodes[2 * i], o, inverse, best.t), right = node_entry(nodes[2 * i + 1], o, inverse, best.t);
-    int near = left <= right ? 2 * i : 2 * i + 1;
-    if (fmaxf(left, right) < 1e29f) stack[depth++] = near ^ 1;
-    if (fminf(left, right) < 1e29f) stack[depth++] = near;
+    while (i == 0 && depth > 0)
+      if (stack[--depth].entry < best.t) i = stack[depth].node;
+    if (i == 0) return;
   }
 }
