@@ -92,11 +92,11 @@ def score_scene(scene: Path, case: ViewCase, device: str) -> list[ViewScore]:
         ArtifactError: The scene is not finished.
         InputError: Nothing fixes the scale: no depth and no triangulated point in the photo.
     """
-    from worldstereo_cli.splatting.rasterize import make_rasterizer
+    from worldstereo_cli.splatting.rasterize.factory import rasterizer_for
 
     lift = Lift.read(scene / "lift")
     gaussians = read_splats(scene / "reconstruct" / "splats.ply").to(device)
-    rasterizer = make_rasterizer(device)
+    rasterizer = rasterizer_for(device)
     view = lift.views[0]
     scale = _scale(case, lift)
     photo_cloud = lift.cloud[lift.cloud.round_index == 0]
@@ -105,7 +105,7 @@ def score_scene(scene: Path, case: ViewCase, device: str) -> list[ViewScore]:
         target = _in_scene(camera, view.camera, scale).cropped_to(view.camera.width_px, view.camera.height_px)
         truth = crop_resize(real[None], target.width_px, target.height_px)[0]
         warped = render_surface(photo_cloud, target, SurfaceStyle())
-        splats = rasterizer.render(gaussians, target.to(device)).rgb[0].cpu()
+        splats = rasterizer.render(gaussians, target.to(device)).rgb.cpu()
         seen = ~warped.hole[0]
         if seen.float().mean() < _MIN_SEEN:
             continue

@@ -26,7 +26,8 @@ class Check:
 
 
 _LIBRARIES = (
-    "torch", "numpy", "numba", "open3d", "pycolmap", "imageio", "viser", "diffusers", "transformers", "pi-heif",
+    "torch", "numpy", "numba", "open3d", "pycolmap", "imageio", "viser", "diffusers", "transformers",
+    "pi-heif",
 )  # fmt: skip
 
 
