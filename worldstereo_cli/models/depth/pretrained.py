@@ -1,0 +1,39 @@
+"""Depth models of the transformers library, from the hub's cache or a folder, never by download."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from worldstereo_cli.errors import BackendError
+
+
+def load_pretrained(model_class: Any, weights: str, device: str) -> Any:  # noqa: ANN401  (library classes)
+    """Load a model whole: a checkpoint that lacks a tensor is refused, not filled with noise.
+
+    Args:
+        model_class: A class of transformers with `from_pretrained`.
+        weights: A name on the hub that is in the local cache, or a folder.
+        device: Where to run.
+
+    Raises:
+        BackendError: The weights are not here, damaged, or of another model.
+    """
+    remedy = f"hf download {weights}   or pass a folder: --set lift.weights=PATH"
+    try:
+        model, report = model_class.from_pretrained(
+            weights,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    # What the library raises for missing files, wrong types of model and damaged tensors.
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BackendError(f"The depth weights {weights} are not here: {reason}", remedy=remedy) from error
+    wrong = [*report["missing_keys"], *report.get("mismatched_keys", [])]
+    if wrong:
+        raise BackendError(f"The depth weights {weights} do not fit: {len(wrong)} tensors.", remedy=remedy)
+    return model.to(device).eval()
