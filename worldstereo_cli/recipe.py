@@ -28,6 +28,8 @@ class LiftRecipe(_Section):
 
     depth: Literal["prior", "embedded", "depth-pro", "depth-anything"] = "prior"
     """The depth backend; a file passed with --depth goes before it."""
+    weights: str = ""
+    """Hub name or folder of the weights of depth-pro or depth-anything; empty is the usual one."""
     long_side_px: Annotated[int, Field(ge=64, le=8192)] = 768
     """The photo is made this large at most; one splat for each pixel of this size is the default."""
     default_fov_deg: Annotated[float, Field(gt=5, lt=150)] = 60.0
