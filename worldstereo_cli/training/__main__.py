@@ -12,6 +12,10 @@ def _command(name: str) -> Callable[[list[str]], int] | None:
             from worldstereo_cli.training.depth.command import main
 
             return main
+        case "assets":
+            from worldstereo_cli.training.assets.command import main as build_assets
+
+            return build_assets
     return None
 
 
@@ -19,7 +23,7 @@ def main(arguments: list[str]) -> int:
     """Run the training that the first argument names; return the exit code."""
     command = _command(arguments[0]) if arguments else None
     if command is None:
-        sys.stderr.write("usage: python -m worldstereo_cli.training depth ...\n")
+        sys.stderr.write("usage: python -m worldstereo_cli.training {depth,assets} ...\n")
         return 2
     try:
         return command(arguments[1:])

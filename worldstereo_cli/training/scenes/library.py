@@ -1,16 +1,22 @@
 """Pack meshes, textures and skies into the flat arrays that the scene program reads."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from worldstereo_cli.training.scenes.meshes import MESH_GROUPS, Mesh, procedural_meshes
+from worldstereo_cli.training.assets.pack import AssetPack, PackedMesh
+from worldstereo_cli.training.scenes.meshes import MESH_GROUPS, Mesh, make_mesh, procedural_meshes
 
 MESH_LEAF = 4
 TILE_SIZE = 256
 TILE_LEVELS = 6
+TILE_WORDS = sum((TILE_SIZE >> level) ** 2 for level in range(TILE_LEVELS))
+SKY_HEIGHT, SKY_WIDTH = 32, 64
+SKY_WORDS = 27 + SKY_HEIGHT * SKY_WIDTH * 3
 USE_MATERIAL = 0xFF000000
 """Colour of a triangle that takes the instance's material."""
 
@@ -30,9 +36,8 @@ HEADER = np.dtype(
     [
         ("tiles", "u8"),
         ("tile_count", "i4"),
-        ("photo_count", "i4"),
-        ("panoramas", "u8"),
-        ("panorama_count", "i4"),
+        ("skies", "u8"),
+        ("sky_count", "i4"),
         ("meshes", "u8"),
         ("mesh_nodes", "u8"),
         ("triangles", "u8"),
@@ -51,10 +56,8 @@ class AssetLibrary:
 
     tiles: npt.NDArray[np.uint32]
     """(tiles, texels of all levels): 8-bit sRGB, 0x00BBGGRR, finest level first."""
-    num_photos: int
-    """Tiles before this one are free textures, the others belong to meshes."""
-    panoramas: npt.NDArray[np.uint32]
-    """(panoramas, 128 * 256) RGBE."""
+    skies: npt.NDArray[np.float32]
+    """(panoramas, SKY_WORDS): irradiance harmonics (9, 3), then a coarse map (32, 64, 3)."""
     meshes: list[Mesh]
     """Sorted by group."""
 
@@ -67,7 +70,7 @@ class AssetLibrary:
             groups[index] = (members[0], len(members)) if members else (0, 0)
         packed: dict[str, Array] = {
             "tiles": self.tiles,
-            "panoramas": self.panoramas,
+            "skies": self.skies,
             "meshes": infos,
             "mesh_nodes": nodes,
             "triangles": triangles,
@@ -83,22 +86,70 @@ class AssetLibrary:
         for name, address in pointers.items():
             header[name] = address
         header["tile_count"] = len(self.tiles)
-        header["photo_count"] = self.num_photos
-        header["panorama_count"] = len(self.panoramas)
+        header["sky_count"] = len(self.skies)
         return header
 
 
 def build_library(assets_dir: Path | None) -> AssetLibrary:
     """Procedural meshes, and the asset pack when there is one.
 
+    Args:
+        assets_dir: Folder of an asset pack; shapes and patterns alone when absent.
+
     Raises:
         InputError: `assets_dir` holds no asset pack.
     """
     meshes = procedural_meshes()
-    words = sum((TILE_SIZE >> level) ** 2 for level in range(TILE_LEVELS))
-    tiles, panoramas, photos = np.zeros((0, words), np.uint32), np.zeros((0, 128 * 256), np.uint32), 0
+    tiles, skies = np.zeros((0, TILE_WORDS), np.uint32), np.zeros((0, SKY_WORDS), np.float32)
+    if assets_dir is not None:
+        pack = AssetPack.read(assets_dir)
+        meshes += [_unpack_mesh(mesh) for mesh in pack.meshes]
+        tiles = np.array([_decode_tile(tile) for tile in pack.tiles], np.uint32).reshape(-1, TILE_WORDS)
+        panoramas = pack.panoramas.astype(np.float32)
+        skies = np.array([_pack_sky(panorama) for panorama in panoramas], np.float32).reshape(-1, SKY_WORDS)
     meshes.sort(key=lambda mesh: MESH_GROUPS.index(mesh.group))
-    return AssetLibrary(tiles, photos, panoramas, meshes)
+    return AssetLibrary(tiles, skies, meshes)
+
+
+def _unpack_mesh(packed: PackedMesh) -> Mesh:
+    half = packed.size_m.astype(np.float64) / 2
+    looks = (packed.uv.astype(np.float32), packed.tile.astype(np.int32), packed.color)
+    return make_mesh(packed.group, packed.corners / 32000.0 * half, looks=looks)
+
+
+def _decode_tile(jpeg: bytes) -> npt.NDArray[np.uint32]:
+    """All levels of a tile, finest first, as 0x00BBGGRR."""
+    with Image.open(io.BytesIO(jpeg)) as image:
+        level = np.asarray(image.convert("RGB"), np.float32)
+    levels = []
+    for _ in range(TILE_LEVELS):
+        byte = np.round(level).astype(np.uint32)
+        levels.append((byte[..., 0] | byte[..., 1] << 8 | byte[..., 2] << 16).ravel())
+        level = level.reshape(level.shape[0] // 2, 2, level.shape[1] // 2, 2, 3).mean((1, 3))
+    return np.concatenate(levels)
+
+
+def _pack_sky(panorama: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Light from every side: nine harmonics of the irradiance, then a coarse map for reflections.
+
+    Source: Ramamoorthi and Hanrahan, An Efficient Representation for Irradiance Environment Maps, 2001.
+    """
+    height, width = panorama.shape[:2]
+    polar = (np.arange(height) + 0.5) / height * np.pi
+    angle = (np.arange(width) + 0.5) / width * 2 * np.pi
+    y = np.repeat(np.cos(polar)[:, None], width, 1)
+    x, z = np.sin(polar)[:, None] * np.sin(angle), np.sin(polar)[:, None] * np.cos(angle)
+    first = (0.282095 + 0 * x, 0.488603 * y, 0.488603 * z, 0.488603 * x)
+    second = (1.092548 * x * y, 1.092548 * y * z, 0.315392 * (3 * z * z - 1), 1.092548 * x * z)
+    basis = np.stack([*first, *second, 0.546274 * (x * x - y * y)])
+    solid_angle = np.sin(polar)[:, None] * (np.pi / height) * (2 * np.pi / width)
+    bands = np.array([1.0, *(3 * [2 / 3]), *(5 * [1 / 4])])[:, None]  # cosine lobe over pi
+    clipped = np.minimum(panorama, 30.0)  # the sun is a light of its own
+    harmonics = np.einsum("khw,hwc->kc", basis * solid_angle, clipped) * bands
+    small = np.minimum(panorama, 8.0).reshape(
+        SKY_HEIGHT, height // SKY_HEIGHT, SKY_WIDTH, width // SKY_WIDTH, 3
+    )
+    return np.concatenate([harmonics.ravel(), small.mean((1, 3)).ravel()]).astype(np.float32)
 
 
 def _bytes(array: Array) -> npt.NDArray[np.uint8]:
@@ -166,11 +217,12 @@ def _build_tree(corners: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int64]
         order = order[np.lexsort((c[np.arange(count), axis], segment))]
         width //= 2
     slots[segment_of_slot] = order
-    boxes = np.zeros((2 * leaves, 6), np.float32)
-    boxes[:, :3], boxes[:, 3:] = 1e30, -1e30
-    leaf = leaves + segment_of_slot // MESH_LEAF
-    np.minimum.at(boxes[:, :3], leaf, corners[order].min(1) - 1e-5)
-    np.maximum.at(boxes[:, 3:], leaf, corners[order].max(1) + 1e-5)
+    boxes = np.empty((2 * leaves, 6), np.float32)
+    low, high = np.full((len(slots), 3), 1e30), np.full((len(slots), 3), -1e30)
+    low[segment_of_slot], high[segment_of_slot] = corners[order].min(1) - 1e-5, corners[order].max(1) + 1e-5
+    boxes[leaves:, :3] = low.reshape(leaves, MESH_LEAF, 3).min(1)
+    boxes[leaves:, 3:] = high.reshape(leaves, MESH_LEAF, 3).max(1)
+    boxes[0] = 0  # node 0 does not exist
     level = leaves // 2
     while level >= 1:
         children = boxes[2 * level : 4 * level].reshape(level, 2, 6)

@@ -125,12 +125,11 @@ def _smooth_normals(corners: F64, creases_deg: float) -> F64:
     unit = face / (np.linalg.norm(face, axis=-1, keepdims=True) + 1e-20)
     size = np.ptp(corners.reshape(-1, 3), axis=0).max() + 1e-9
     keys = np.round(corners.reshape(-1, 3) / size * 20000).astype(np.int64)
-    _, vertex = np.unique(keys, axis=0, return_inverse=True)
-    vertex = vertex.reshape(-1)
-    total = np.zeros((vertex.max() + 1, 3))
-    np.add.at(total, vertex, np.repeat(face, 3, 0))
+    _, vertex = np.unique(keys @ np.array([1, 1 << 20, 1 << 40]), return_inverse=True)
+    spread = np.repeat(face, 3, 0)
+    total = np.stack([np.bincount(vertex, spread[:, k]) for k in range(3)], -1)
     mean = total[vertex].reshape(-1, 3, 3)
-    mean /= np.linalg.norm(mean, axis=-1, keepdims=True) + 1e-20
+    mean = mean / (np.linalg.norm(mean, axis=-1, keepdims=True) + 1e-20)
     smooth = (mean * unit[:, None]).sum(-1) > np.cos(np.radians(creases_deg))
     result: F64 = np.where(smooth[..., None], mean, unit[:, None])
     return result

@@ -38,7 +38,7 @@ DEFAULT_MIXTURE: Mapping[str, float] = {
     "abstract": 0.04,
 }
 # Sizes of source/scene.h and source/gpu.cu.
-MAX_PRIMITIVES = 512
+MAX_PRIMITIVES = 1024
 MAX_MATERIALS = 96
 GENERATE_THREADS = 128
 TILE_EDGE = 16

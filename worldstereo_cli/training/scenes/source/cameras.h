@@ -61,7 +61,7 @@ DEVICE_CALL void handheld_camera(Builder& b, Room room, float aspect) {
   set_lens(*b.scene, indoor_fov(r), aspect);
   Vec3 target = vec(uniform(r, -.4f, .4f) * room.wide, uniform(r, 0.f, 1.3f), uniform(r, -.4f, .4f) * room.deep);
   if (b.interest_count > 0 && chance(r, .8f)) target = b.interest[pick(r, 0, b.interest_count - 1)];
-  float distance = log_uniform(r, .5f, 2.8f);
+  float distance = log_uniform(r, .6f, 3.6f);
   Vec3 eye = target;
   for (int i = 0; i < 6; i++) {  // stand on the side of the target where the room is
     float angle = uniform(r, 0, TAU);

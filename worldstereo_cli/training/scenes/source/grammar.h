@@ -344,7 +344,7 @@ DEVICE_CALL int material(Builder& b, int kind) {
   int index = s.material_count++;
   Material& m = b.materials[index];
   m.pattern = PLAIN;
-  m.tile = b.library.photo_count > 0 ? pick(r, 0, b.library.photo_count - 1) : 0;
+  m.tile = b.library.tile_count > 0 ? pick(r, 0, b.library.tile_count - 1) : 0;
   m.scale = log_uniform(r, 0.5f, 6.f);
   m.specular = chance(r, 0.4f) ? uniform(r, 0, 0.4f) : 0;
   m.gloss = log_uniform(r, 8, 200);
@@ -358,7 +358,7 @@ DEVICE_CALL int material(Builder& b, int kind) {
   switch (kind) {
     case ANY:
       m.pattern = pick(r, 0, WEAVE);
-      if (m.pattern == FACADE || m.pattern == KEYS) m.pattern = PLAIN;
+      if (m.pattern == FACADE || m.pattern == KEYS || m.pattern == PRINT || m.pattern == BOOKS) m.pattern = PLAIN;
       if (chance(r, 0.45f)) m.photo = chance(r, 0.4f) ? 2.f : uniform(r, 0.3f, 1.f);
       if (chance(r, 0.1f)) m.reflect = uniform(r, 0.2f, 0.9f);
       break;

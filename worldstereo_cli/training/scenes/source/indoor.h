@@ -15,6 +15,10 @@ DEVICE_CALL void indoor_light(Builder& b, Room room) {
     store(l.color, vec(1, .95f - .2f * warm, .9f - .45f * warm) * power);
   }
   store(s.ambient, vec(uniform(r, .85f, 1), uniform(r, .85f, 1), uniform(r, .8f, 1)) * log_uniform(r, .2f, .8f));
+  if (b.library.sky_count > 0 && chance(r, .6f)) {
+    s.sky_map = pick(r, 0, b.library.sky_count - 1);
+    s.sky_turn = uniform(r, 0, TAU);
+  }
   store(s.zenith, vec(.5f, .6f, .8f));
   store(s.horizon, vec(.8f, .85f, .9f));
   if (chance(r, .45f)) {
@@ -188,7 +192,7 @@ DEVICE_CALL void furnish_walls(Builder& b, Room room, int style, float density) 
     float yaw = side == 0 ? PI : side == 1 ? 0 : side == 2 ? PI * .5f : -PI * .5f;
     Frame wall = frame_at(along_x ? 0 : side == 2 ? -reach : reach, 0, along_x ? (side == 0 ? reach : -reach) : 0, yaw);
     float at = -run * .5f + uniform(b.rng, .05f, .5f);
-    while (at < run * .5f - .6f && b.scene->primitive_count < MAX_PRIMITIVES - 140) {
+    while (at < run * .5f - .6f && b.scene->primitive_count < ROOM_BUDGET) {
       if (chance(b.rng, density)) at += wall_piece(b, wall, at, run * .5f - at - .05f, style, room);
       else at += uniform(b.rng, .2f, .9f);
     }
@@ -311,7 +315,7 @@ DEVICE_CALL void tabletop(Builder& b, float aspect) {
   bool packages = chance(r, .2f), stack = chance(r, .3f);
   float top = height;
   Vec3 middle = vec(uniform(r, -.2f, .2f) * wide, height + .004f, uniform(r, -.2f, .2f) * deep);
-  for (int i = 0; i < n && b.scene->primitive_count < MAX_PRIMITIVES - 160; i++) {
+  for (int i = 0; i < n && b.scene->primitive_count < ROOM_BUDGET; i++) {
     Vec3 at = middle + vec(normal(r) * .25f * wide * spread, 0, normal(r) * .25f * deep * spread);
     at.x = clamp(at.x, -wide * .48f, wide * .48f);
     at.z = clamp(at.z, -deep * .48f, deep * .48f);

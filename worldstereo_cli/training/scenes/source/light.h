@@ -15,13 +15,18 @@ struct Hit {
 // Steps along the ray by a share of the height above ground, then bisects.
 DEVICE_CALL bool trace_terrain(const Scene& s, Vec3 o, Vec3 d, float limit, int steps, int octaves, float& t) {
   float x = 0.02f, before = 0, top = s.hill + s.mountain * 1.6f + 1, far = fminf(limit, 1500.f);
+  if (s.mountain <= 0) top = s.hill + 0.01f;
+  if (o.y > top) {  // nothing is met above the highest hill
+    if (d.y >= 0) return false;
+    before = x = (top - o.y) / d.y;
+  }
   for (int i = 0; i < steps; i++) {
     Vec3 p = o + d * x;
     if (x > far || (d.y > 0 && p.y > top)) return false;
     float above = p.y - terrain_height(s, p.x, p.z, octaves);
     if (above < 0) {
       float low = before, high = x;
-      for (int k = 0; k < 8; k++) {
+      for (int k = 0; k < 7; k++) {
         float middle = 0.5f * (low + high);
         Vec3 q = o + d * middle;
         if (q.y < terrain_height(s, q.x, q.z, octaves)) high = middle;
@@ -31,7 +36,7 @@ DEVICE_CALL bool trace_terrain(const Scene& s, Vec3 o, Vec3 d, float limit, int 
       return high < limit;
     }
     before = x;
-    x += fmaxf(0.45f * above, 0.006f * x + 0.015f);
+    x += fmaxf(0.5f * above, 0.009f * x + 0.02f);
   }
   t = x;
   return d.y < -0.02f && x < limit;
@@ -94,7 +99,7 @@ DEVICE_CALL Hit trace(const World& w, Vec3 o, Vec3 d, float limit, bool coarse) 
     t = -o.y / d.y;
     if (t > 1e-3f && t < hit.t) hit.t = t, hit.id = GROUND;
   } else if (s.ground == 2) {
-    if (trace_terrain(s, o, d, hit.t, coarse ? 40 : 110, coarse ? 3 : 5, t)) hit.t = t, hit.id = GROUND;
+    if (trace_terrain(s, o, d, hit.t, coarse ? 40 : 90, coarse ? 3 : TERRAIN_OCTAVES, t)) hit.t = t, hit.id = GROUND;
     t = d.y < -1e-5f ? (s.water - o.y) / d.y : -1;
     if (s.water > -1e5f && t > 1e-3f && t < hit.t) hit.t = t, hit.id = WATER;
   }
@@ -141,22 +146,34 @@ DEVICE_CALL bool sun_through_window(const World& w, Vec3 o, Vec3 d) {
   return false;
 }
 
-// Source of the encoding: Ward, Real Pixels, Graphics Gems II, 1991.
-DEVICE Vec3 unpack_rgbe(u32 c) {
-  float scale = ldexpf(1.f, (int)(c >> 24) - 136);
-  return vec((c & 255) * scale, ((c >> 8) & 255) * scale, ((c >> 16) & 255) * scale);
+// Panoramas light the scene from all sides; turned about the vertical by the scene's own angle.
+DEVICE Vec3 turn_sky(const Scene& s, Vec3 d) {
+  float c = cosf(s.sky_turn), n = sinf(s.sky_turn);
+  return vec(c * d.x + n * d.z, d.y, c * d.z - n * d.x);
 }
 
-DEVICE_CALL Vec3 panorama_color(const World& w, Vec3 d) {
-  const u32* map = w.library.panoramas + (size_t)w.scene->sky_map * PANORAMA_WIDTH * PANORAMA_HEIGHT;
-  float u = fraction((atan2f(d.x, d.z) + w.scene->sky_turn) / TAU) * PANORAMA_WIDTH - 0.5f;
-  float v = clamp(acosf(clamp(d.y, -1.f, 1.f)) / PI * PANORAMA_HEIGHT - 0.5f, 0.f, PANORAMA_HEIGHT - 1.001f);
+// Irradiance of a panorama on a surface, mean about 1. See _pack_sky in library.py.
+DEVICE_CALL Vec3 sky_irradiance(const World& w, Vec3 n) {
+  const float* h = w.library.skies + (size_t)w.scene->sky_map * SKY_WORDS;
+  Vec3 d = turn_sky(*w.scene, n);
+  const float basis[9] = {.282095f, .488603f * d.y, .488603f * d.z, .488603f * d.x, 1.092548f * d.x * d.y, 1.092548f * d.y * d.z,
+                          .315392f * (3 * d.z * d.z - 1), 1.092548f * d.x * d.z, .546274f * (d.x * d.x - d.y * d.y)};
+  Vec3 sum = gray(0);
+  for (int k = 0; k < 9; k++) sum = sum + vec(h + 3 * k) * basis[k];
+  return vec(clamp(sum.x, .1f, 3.f), clamp(sum.y, .1f, 3.f), clamp(sum.z, .1f, 3.f));
+}
+
+DEVICE_CALL Vec3 sky_map_color(const World& w, Vec3 d) {
+  const float* map = w.library.skies + (size_t)w.scene->sky_map * SKY_WORDS + SKY_HARMONICS;
+  d = turn_sky(*w.scene, d);
+  float u = fraction(atan2f(d.x, d.z) / TAU) * SKY_WIDTH - 0.5f;
+  float v = clamp(acosf(clamp(d.y, -1.f, 1.f)) / PI * SKY_HEIGHT - 0.5f, 0.f, SKY_HEIGHT - 1.001f);
   int x = (int)floorf(u), y = (int)v;
   u -= x;
   v -= y;
-  int x0 = (x + PANORAMA_WIDTH) % PANORAMA_WIDTH, x1 = (x + 1) % PANORAMA_WIDTH;
-  const u32 *row = map + y * PANORAMA_WIDTH, *next = row + PANORAMA_WIDTH;
-  return mix(mix(unpack_rgbe(row[x0]), unpack_rgbe(row[x1]), u), mix(unpack_rgbe(next[x0]), unpack_rgbe(next[x1]), u), v);
+  const float *row = map + y * SKY_WIDTH * 3, *next = row + SKY_WIDTH * 3;
+  int x0 = (x + SKY_WIDTH) % SKY_WIDTH * 3, x1 = (x + 1) % SKY_WIDTH * 3;
+  return mix(mix(vec(row + x0), vec(row + x1), u), mix(vec(next + x0), vec(next + x1), u), v);
 }
 
 DEVICE_CALL Vec3 sky_color(const World& w, Vec3 d) {
@@ -167,10 +184,6 @@ DEVICE_CALL Vec3 sky_color(const World& w, Vec3 d) {
     float cover = smooth(1 - s.cloud, 1.25f - s.cloud * 0.8f, n) * smooth(0.01f, 0.12f, d.y);
     Vec3 white = mix(vec(.55f, .57f, .6f), gray(1.f), smooth(0.3f, 0.8f, n + 0.1f));
     color = mix(color, white * (horizon.y * 0.6f + 0.5f), cover);
-  }
-  if (s.sky_map >= 0) {
-    Vec3 map = panorama_color(w, d);
-    color = mix(color, vec(fminf(map.x, 8.f), fminf(map.y, 8.f), fminf(map.z, 8.f)), 0.85f * smooth(-0.02f, 0.1f, d.y));
   }
   float glow = fmaxf(dot(d, vec(s.sun)), 1e-6f);
   float disk = glow > 0.9995f ? 3.f : 0.f;
@@ -229,7 +242,8 @@ DEVICE_CALL Vec3 shade(const World& w, Vec3 d, const Hit& hit, const Surface& s,
   if (s.emission <= 0) {
     float open = coarse ? 0.8f : contact_light(w, s.point, s.normal, hit.id);
     Vec3 ambient = vec(scene.ambient);
-    color = s.color * mix(ambient * 0.55f, ambient, 0.5f + 0.5f * s.normal.y) * open;
+    Vec3 around = scene.sky_map >= 0 ? sky_irradiance(w, s.normal) : gray(0.775f + 0.225f * s.normal.y);
+    color = s.color * ambient * around * open;
     Vec3 start = s.point + s.normal * (2e-3f + 1e-4f * hit.t), sun = vec(scene.sun), sun_color = vec(scene.sun_color);
     float cosine = dot(s.normal, sun);
     if (cosine > 0 && sun_color.x + sun_color.y > 0.01f) {
@@ -270,7 +284,10 @@ DEVICE_CALL Vec3 radiance(const World& w, Vec3 o, Vec3 d, Rng& rng, int turn, fl
   if (share < 0.02f) return color;
   Vec3 mirror = d - s.normal * (2 * dot(s.normal, d)), start = s.point + s.normal * (2e-3f + 1e-4f * hit.t);
   Hit second = trace(w, start, mirror, 1000.f, true);
-  if (second.id == NOTHING) return mix(color, sky_color(w, mirror), share);
+  if (second.id == NOTHING) {
+    Vec3 sky = w.scene->sky_map >= 0 ? sky_map_color(w, mirror) * vec(w.scene->ambient) : sky_color(w, mirror);
+    return mix(color, sky, share);
+  }
   Surface far = surface_at(w, start, mirror, second);
   return mix(color, shade(w, mirror, second, far, rng, turn, true), share);
 }

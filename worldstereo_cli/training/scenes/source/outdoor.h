@@ -30,7 +30,7 @@ DEVICE_CALL void outdoor_light(Builder& b) {
   }
   s.cloud_scale = uniform(r, .5f, 2.f);
   s.sky_turn = uniform(r, 0, TAU);
-  if (b.library.panorama_count > 0 && chance(r, .35f)) s.sky_map = pick(r, 0, b.library.panorama_count - 1);
+  if (b.library.sky_count > 0 && chance(r, .5f)) s.sky_map = pick(r, 0, b.library.sky_count - 1);
   if (chance(r, .35f)) s.fog = log_uniform(r, .0006f, .02f);
 }
 
@@ -197,7 +197,7 @@ struct Street {
 DEVICE_CALL void street_buildings(Builder& b, Street& st, float side) {
   Rng& r = b.rng;
   float z = -15 + uniform(r, 0, 8);
-  while (z < st.length && b.scene->primitive_count < 260) {
+  while (z < st.length && b.scene->primitive_count < 380) {
     float wide = st.suburb ? uniform(r, 8, 15) : log_uniform(r, 6, 26), high = st.suburb ? uniform(r, 2.8f, 6.5f) : log_uniform(r, 4.f, 28.f), deep = uniform(r, 7, 14);
     float x = side * (st.road * .5f + st.walk + st.lawn + deep * .5f + uniform(r, 0, st.suburb ? 3.f : .6f));
     Frame f = frame_at(x, 0, z + wide * .5f, -side * PI * .5f);
@@ -236,7 +236,7 @@ DEVICE_CALL void street_traffic(Builder& b, Street& st, bool driving) {
     if (!chance(r, .65f)) continue;
     float z = uniform(r, -2, 9);
     int n = pick(r, 1, 5);
-    for (int i = 0; i < n && b.scene->primitive_count < 420; i++, z += uniform(r, 5.2f, 12))
+    for (int i = 0; i < n && b.scene->primitive_count < 700; i++, z += uniform(r, 5.2f, 12))
       car(b, frame_at(s * (st.road * .5f - 1.f + (st.road < 6 ? 1.2f : 0.f)), 0, z, (chance(r, .5f) ? 0 : PI) + normal(r) * .03f));
   }
   int n = st.road > 5 ? pick(r, 0, driving ? 4 : 2) : 0;
@@ -334,7 +334,7 @@ DEVICE_CALL void plant_terrain(Builder& b, float eye_y, int leaf, int leaf2, int
   for (int i = 0; i < trees + tufts + rocks; i++) {
     bool is_tree = i < trees, is_tuft = !is_tree && i < trees + tufts;
     float d = is_tree ? log_uniform(r, 4.f, reach * 2) : log_uniform(r, .8f, 30), angle = uniform(r, -1.f, 1.f);
-    float x = d * sinf(angle), z = sign_z * d * cosf(angle), y = terrain_height(s, x, z, 5);
+    float x = d * sinf(angle), z = sign_z * d * cosf(angle), y = terrain_height(s, x, z, TERRAIN_OCTAVES);
     if (s.water > -1e5f && y < s.water - (is_tree ? 0.f : .2f)) continue;
     Frame f = frame_at(x, y, z, uniform(r, 0, TAU));
     int green = chance(r, .5f) ? leaf : leaf2;
@@ -369,28 +369,28 @@ DEVICE_CALL void nature(Builder& b, float aspect) {
     if (chance(r, .5f) && s.fog == 0) s.fog = log_uniform(r, .0003f, .004f);
   }
   if (chance(r, .35f)) s.water = -s.hill * uniform(r, -.15f, .5f), s.water_material = material(b, ANY);
-  float base = terrain_height(s, 0, 0, 5);
+  float base = terrain_height(s, 0, 0, TERRAIN_OCTAVES);
   if (s.water > -1e5f) base = fmaxf(base, s.water);
   float y = chance(r, .8f) ? uniform(r, .5f, 2.f) : log_uniform(r, 2, 25);
   plant_terrain(b, y, leaf, leaf2, bark, stone);
   if (chance(r, .3f)) {
     float x = uniform(r, -15, 15), z = uniform(r, 12, 60);
-    house(b, frame_at(x, terrain_height(s, x, z, 5) - .3f, z, uniform(r, 0, TAU)), uniform(r, 5, 12), uniform(r, 2.5f, 6), uniform(r, 5, 9), material(b, HOUSE_FRONT));
+    house(b, frame_at(x, terrain_height(s, x, z, TERRAIN_OCTAVES) - .3f, z, uniform(r, 0, TAU)), uniform(r, 5, 12), uniform(r, 2.5f, 6), uniform(r, 5, 9), material(b, HOUSE_FRONT));
   }
   if (chance(r, .25f)) {
     float z = uniform(r, 3, 12);
-    add(b, frame_at(0, terrain_height(s, 0, z, 5), z, uniform(r, -.5f, .5f)), BOX, material(b, FENCE), vec(0, .5f, 0), vec(25, .6f, .05f));
+    add(b, frame_at(0, terrain_height(s, 0, z, TERRAIN_OCTAVES), z, uniform(r, -.5f, .5f)), BOX, material(b, FENCE), vec(0, .5f, 0), vec(25, .6f, .05f));
   }
   int n = chance(r, .4f) ? pick(r, 1, 3) : 0;
   for (int i = 0; i < n; i++) {
     float x = uniform(r, -3, 3), z = uniform(r, 2, 12);
-    Frame f = frame_at(x, terrain_height(s, x, z, 5), z, uniform(r, 0, TAU));
+    Frame f = frame_at(x, terrain_height(s, x, z, TERRAIN_OCTAVES), z, uniform(r, 0, TAU));
     if (chance(r, .5f)) person(b, f, uniform(r, 1.5f, 1.9f), chance(r, .2f));
     else animal(b, f, uniform(r, .4f, 1.5f));
   }
   if (chance(r, .2f)) {
     float z = uniform(r, 1.f, 4.f);
-    clutter(b, frame_at(uniform(r, -.6f, .6f), terrain_height(s, 0, z, 5), z, 0), vec(0, -.02f, 0), 1.2f, 1.2f, pick(r, 1, 5), .7f);
+    clutter(b, frame_at(uniform(r, -.6f, .6f), terrain_height(s, 0, z, TERRAIN_OCTAVES), z, 0), vec(0, -.02f, 0), 1.2f, 1.2f, pick(r, 1, 5), .7f);
   }
   set_lens(s, outdoor_fov(r), aspect);
   set_camera(s, vec(0, base + y, 0), normal(r) * .25f, normal(r) * .13f - (y > 3 ? .18f : .05f), camera_roll(r));
@@ -445,7 +445,7 @@ DEVICE_CALL void aerial(Builder& b, float aspect) {
     box(b, origin, road, vec(i * block, 0, 0), vec(7, .05f, 400));
     box(b, origin, road, vec(0, 0, i * block), vec(400, .06f, 7));
   }
-  for (int i = 0; i < 90 && s.primitive_count < 400; i++) {
+  for (int i = 0; i < 90 && s.primitive_count < 600; i++) {
     float x = (pick(r, -4, 3) + .5f) * block + uniform(r, -.28f, .28f) * block, z = (pick(r, -4, 3) + .5f) * block + uniform(r, -.28f, .28f) * block;
     Frame f = frame_in(origin, x, 0, z, pick(r, 0, 3) * PI * .5f);
     float u = uniform(r);

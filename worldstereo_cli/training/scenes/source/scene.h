@@ -2,7 +2,8 @@
 #pragma once
 #include "base.h"
 
-#define MAX_PRIMITIVES 512
+#define MAX_PRIMITIVES 1024  // a power of two: the tree has one leaf for each
+#define ROOM_BUDGET 420       // rooms stop taking furniture here, which bounds the time to trace them
 #define MAX_MATERIALS 96
 #define MAX_LIGHTS 4
 #define MAX_WINDOWS 6
@@ -79,7 +80,7 @@ struct Scene {
   float tan_x, tan_y;  // tangents of half the field of view
   float sun[3], sun_color[3], ambient[3], zenith[3], horizon[3];
   float cloud, cloud_scale, fog;
-  int sky_map;  // panorama index, or -1
+  int sky_map;  // panorama whose light falls into the scene, or -1
   float sky_turn;
   int light_count;
   Light light[MAX_LIGHTS];
@@ -117,15 +118,17 @@ struct MeshInfo {
 #define TILE_SIZE 256
 #define TILE_LEVELS 6
 #define TILE_WORDS 87360  // 256^2 + 128^2 + ... + 8^2
-#define PANORAMA_WIDTH 256
-#define PANORAMA_HEIGHT 128
+#define SKY_WIDTH 64
+#define SKY_HEIGHT 32
+#define SKY_HARMONICS 27  // 9 numbers for each of 3 colours, then the map
+#define SKY_WORDS (SKY_HARMONICS + SKY_WIDTH * SKY_HEIGHT * 3)
 
 // Read-only data shared by all scenes.
 struct Library {
   const u32* tiles;
-  int tile_count, photo_count;  // tiles [0, photo_count) are free textures; the rest belong to meshes
-  const u32* panoramas;         // RGBE
-  int panorama_count;
+  int tile_count;
+  const float* skies;
+  int sky_count;
   const MeshInfo* meshes;
   const Node* mesh_nodes;
   const Triangle* triangles;

@@ -119,11 +119,11 @@ DEVICE_CALL Vec3 pattern_print(const Material& m, const Place& p) {
                                           : fabsf(u - x) < w && fabsf(v - y) < h;
     if (inside) color = mix(vec(lattice(k, 5, s), lattice(k, 6, s), lattice(k, 7, s)), vec(m.b), lattice(k, 8, s));
   }
-  float lines = 12.f + 20.f * lattice(0, 3, m.seed), row = floorf(v * lines);
-  bool paragraph = lattice((int)(v * 4), (int)(u * 2.3f), m.seed + 7u) > 0.45f;
+  float lines = 18.f + 30.f * lattice(0, 3, m.seed), row = floorf(v * lines);
+  bool paragraph = lattice((int)(v * 4), (int)(u * 2.3f), m.seed + 7u) > 0.6f;
   float word = lattice((int)(u * lines * 1.5f), (int)row, m.seed + 3u);
   float fade = 1 - smooth(0.02f, 0.06f, p.footprint / fmaxf(0.02f, 0.3f / m.scale) * 0.1f);
-  if (paragraph && fraction(v * lines) < 0.5f && word > 0.25f && u > 0.08f && u < 0.92f)
+  if (paragraph && fraction(v * lines) < 0.5f && word > 0.25f && u > 0.08f && u < 0.92f && lattice(0, 4, m.seed) < 0.7f)
     color = mix(color, gray(dot(color, gray(0.33f)) > 0.3f ? 0.03f : 0.9f), 0.8f * fade);
   return color;
 }
@@ -180,7 +180,7 @@ DEVICE_CALL Vec3 pattern_color(const Material& m, const Place& p) {
 
 DEVICE_CALL Vec3 surface_color(const Library& library, const Material& m, const Place& p) {
   Vec3 color = pattern_color(m, p);
-  if (m.photo > 0 && library.photo_count > 0) {
+  if (m.photo > 0 && library.tile_count > 0) {
     Vec3 t;
     if (m.fit > 0) {
       t = sample_tile(library, m.tile, 0.5f + 0.5f * p.unit_u, 0.5f - 0.5f * p.unit_v, p.footprint * m.fit);
@@ -193,6 +193,8 @@ DEVICE_CALL Vec3 surface_color(const Library& library, const Material& m, const 
   }
   return vec(clamp(color.x, .005f, .95f), clamp(color.y, .005f, .95f), clamp(color.z, .005f, .95f));
 }
+
+#define TERRAIN_OCTAVES 4
 
 DEVICE_CALL float terrain_height(const Scene& s, float x, float z, int octaves) {
   float h = s.hill * (fractal(x * s.hill_frequency, z * s.hill_frequency, octaves, s.seed) - 0.5f) * 2;
@@ -240,9 +242,9 @@ DEVICE_CALL void ground_surface(const World& w, float distance, Surface& s) {
   s.color = surface_color(w.library, m, place_on_face(p, p * 0.05f, up, footprint));
   finish_surface(m, s);
   if (scene.ground != 2) return;
-  float e = fmaxf(0.01f, footprint * 1.5f), y = terrain_height(scene, p.x, p.z, 5);
-  s.normal = normalize(vec(-(terrain_height(scene, p.x + e, p.z, 5) - y) / e, 1,
-                           -(terrain_height(scene, p.x, p.z + e, 5) - y) / e));
+  float e = fmaxf(0.01f, footprint * 1.5f), y = terrain_height(scene, p.x, p.z, TERRAIN_OCTAVES);
+  s.normal = normalize(vec(-(terrain_height(scene, p.x + e, p.z, TERRAIN_OCTAVES) - y) / e, 1,
+                           -(terrain_height(scene, p.x, p.z + e, TERRAIN_OCTAVES) - y) / e));
   Vec3 steep = vec(fabsf(s.normal.x), 0.8f, fabsf(s.normal.z));
   Vec3 slope = surface_color(w.library, w.materials[scene.slope_material], place_on_face(p, p * 0.05f, steep, footprint));
   float flat = smooth(0.75f, 0.9f, s.normal.y + 0.25f * (noise(p.x * 0.7f, p.z * 0.7f, scene.seed) - 0.5f));
@@ -280,7 +282,7 @@ DEVICE_CALL void mesh_surface(const World& w, const Primitive& p, const MeshHit&
   bool own = look.color != 0xFF000000u;
   if (look.tile >= 0) {
     float u = uv[0] * a + uv[2] * b + uv[4] * c, v = uv[1] * a + uv[3] * b + uv[5] * c;
-    s.color = sample_tile(w.library, look.tile, u, v, footprint / fmaxf(p.radius, 0.05f));
+    s.color = sample_tile(w.library, look.tile, fraction(u), fraction(v), footprint / fmaxf(p.radius, 0.05f));
   } else {
     s.color = own ? unpack_color(look.color)
                   : surface_color(w.library, m, place_on_face(q + gray(p.shift), unit, local, footprint));
