@@ -20,6 +20,7 @@ from worldstereo_cli.models.depth.network import (
     rotate,
     working_size,
 )
+from worldstereo_cli.models.depth.upsample import upsample_along_edges
 
 TINY = DepthNetworkShape(
     stem_channels=8, quarter_channels=8, eighth_channels=8, width=64, num_layers=2,
@@ -67,7 +68,7 @@ def test_upsampling_invents_no_depth() -> None:
     torch.manual_seed(1)
     upsampler = GuidedUpsampler(8)
     values = torch.randn(1, 2, 6, 7)
-    full = upsampler(values, torch.randn(1, 8, 6, 7), torch.rand(1, 3, 24, 28))
+    full = upsampler(values, torch.randn(1, 8, 6, 7), torch.rand(1, 48, 6, 7))
     assert full.shape == (1, 2, 24, 28)
     for channel in range(2):
         assert full[:, channel].max() <= values[:, channel].max() + 1e-5
@@ -88,7 +89,8 @@ def test_upsampled_edges_can_follow_pixels() -> None:
 
     def miss() -> torch.Tensor:
         near, cells = scene()
-        return (upsampler(cells, features, near.expand(-1, 3, -1, -1) - 0.5) - near).abs().mean()
+        pixels = torch.nn.functional.pixel_unshuffle(near.expand(-1, 3, -1, -1) - 0.5, 4)
+        return (upsampler(cells, features, pixels) - near).abs().mean()
 
     before = float(torch.stack([miss() for _ in range(8)]).mean().detach())
     for _ in range(80):
@@ -98,6 +100,22 @@ def test_upsampled_edges_can_follow_pixels() -> None:
         optimizer.step()
     after = float(torch.stack([miss() for _ in range(8)]).mean().detach())
     assert after < 0.3 * before
+
+
+def test_a_large_picture_cuts_depth_along_its_own_edges() -> None:
+    """The small map knows an edge to its pixel; the picture knows it 5 times better."""
+    image = torch.full((3, 60, 100), 0.2)
+    image[:, :, 47:] = 0.8
+    small = torch.nn.functional.interpolate(image[None], (12, 20), mode="area")[0]
+    depth = torch.ones(1, 12, 20)
+    depth[:, :, 9:] = 3.0
+    full = upsample_along_edges(depth, small, image)
+    assert bool((full[0, :, :46] < 1.2).all())
+    assert bool((full[0, :, 48:] > 2.8).all())
+    slope = torch.linspace(0, 1, 20).expand(1, 12, 20)
+    smooth = upsample_along_edges(slope, torch.full((3, 12, 20), 0.5), torch.full((3, 60, 100), 0.5))
+    # A staircase would step by 1/19 every five pixels.
+    assert float((smooth[..., 1:] - smooth[..., :-1]).abs().max()) < 0.5 / 19
 
 
 def test_the_working_size_keeps_the_aspect() -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ from planes import render_planes
 
 from worldstereo_cli.errors import ArtifactError
 from worldstereo_cli.models.depth.embedded import EmbeddedDepth
-from worldstereo_cli.models.depth.network import DepthNetwork, RawDepth
+from worldstereo_cli.models.depth.network import RawDepth
 from worldstereo_cli.training.depth.augment import AugmentSettings, photograph
-from worldstereo_cli.training.depth.batches import BatchPlan
+from worldstereo_cli.training.depth.batches import BatchPlan, RenderedBatch
 from worldstereo_cli.training.depth.checkpoint import read_shards, read_state, write_shards
 from worldstereo_cli.training.depth.command import TOY_SHAPE
 from worldstereo_cli.training.depth.development import DevelopmentSet, pack_development
 from worldstereo_cli.training.depth.export import export_weights
+from worldstereo_cli.training.depth.feed import PictureFeed
 from worldstereo_cli.training.depth.loop import Trainer, TrainingSettings, gradient_agreement
 from worldstereo_cli.training.depth.losses import LossWeights, depth_losses
 from worldstereo_cli.training.depth.optimizer import Optimizer, OptimizerSettings, orthogonalised
@@ -52,29 +54,31 @@ def _train(out: Path, settings: TrainingSettings, *, resume: Path | None = None)
 
 
 def test_a_short_run_learns(tmp_path: Path) -> None:
-    records = [record for record in _train(tmp_path, _settings(6.0)) if record["event"] == "step"]
+    settings = _settings(300.0, max_steps=90)
+    records = [record for record in _train(tmp_path, settings) if record["event"] == "step"]
     assert records[-1]["num_skipped"] == 0
     # The sky is the first thing seen; guessing alone gives log 2 = 0.69.
-    assert float(str(records[-1]["sky"])) < 0.5 < float(str(records[0]["sky"]))
+    assert float(str(records[-1]["sky"])) < 0.6 < float(str(records[0]["sky"]))
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    _train(tmp_path / "a", _settings(2.0, total_s=100.0))
+    _train(tmp_path / "a", _settings(300.0, max_steps=12))
     before = read_state(tmp_path / "a")
     weights = read_shards(tmp_path / "a", "weights")[0]
-    trainer = Trainer(_settings(2.0), render_planes, ALONE, out=tmp_path / "b", development=None)
+    settings = _settings(300.0, max_steps=20)
+    trainer = Trainer(settings, render_planes, ALONE, out=tmp_path / "b", development=None)
     trainer.resume(tmp_path / "a")
     resumed = dict(trainer._optimizer.masters())
     assert all(torch.equal(resumed[name].half(), weights[name]) for name in resumed)
     trainer.run(lambda record: None, process_started=time.monotonic())
     after = read_state(tmp_path / "b")
-    assert after.step > before.step
+    assert (before.step, after.step) == (12, 20)
     assert after.trained_s > before.trained_s
 
 
 def test_a_network_of_other_sizes_does_not_resume(tmp_path: Path) -> None:
-    _train(tmp_path, _settings(0.5))
-    other = _settings(1.0, shape=DepthNetwork(TOY_SHAPE).shape.__class__())
+    _train(tmp_path, _settings(300.0, max_steps=2))
+    other = _settings(1.0, shape=replace(TOY_SHAPE, num_layers=3))
     trainer = Trainer(other, render_planes, ALONE, out=tmp_path, development=None)
     with pytest.raises(ArtifactError, match="other sizes"):
         trainer.resume(tmp_path)
@@ -103,13 +107,10 @@ import sys, torch
 from worldstereo_cli.training.depth.workers import join_workers
 torch.set_num_threads(1)
 with join_workers("cpu") as workers:
-    torch.manual_seed(0)
-    layer = torch.nn.Linear(3, 2)
-    (layer(torch.full((1, 3), 1.0 + workers.rank)).sum()).backward()
-    workers.average_gradients(layer)
+    mean = workers.mean(torch.full((4,), 1.0 + workers.rank))
     rows = workers.gather(torch.full((1 + workers.rank, 2), float(workers.rank)))
     assert workers.count == 2
-    assert torch.allclose(layer.weight.grad, torch.full((2, 3), 1.5)), layer.weight.grad
+    assert torch.equal(mean, torch.full((4,), 1.5)), mean
     assert rows.shape == (3, 2) and rows.sum() == 4, rows
 """
 
@@ -186,18 +187,57 @@ def test_the_optimizer_lowers_a_loss(use_muon: bool) -> None:
     for _ in range(150):
         network.zero_grad()
         loss().backward()
-        optimizer.step(1e-2)
+        optimizer.step(optimizer.gradient(), 1e-2)
     assert float(loss().detach()) < 0.3 * first
 
 
 def test_disagreeing_gradients_are_found() -> None:
-    true = {"a": torch.randn(10), "b": torch.randn(5)}
-    agreement, _ = gradient_agreement({"a": 1.01 * true["a"], "b": true["b"]}, true)
-    assert agreement["cosine"] > 0.999
-    agreement, worst = gradient_agreement({"a": true["a"], "b": -true["b"]}, true)
-    assert worst == "b" and agreement["worst_cosine"] < -0.99
-    agreement, _ = gradient_agreement({"a": true["a"] * float("nan"), "b": true["b"]}, true)
-    assert not agreement["cosine"] > 0.9
+    true = torch.randn(10)
+    assert gradient_agreement(1.01 * true, true)["cosine"] > 0.999
+    assert gradient_agreement(-true, true)["cosine"] < -0.999
+    assert not gradient_agreement(true * float("nan"), true)["cosine"] > 0.9
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 4))
+    optimizer = Optimizer(network, OptimizerSettings(weight_decay=0.0))
+    before = optimizer.master_vector.clone()
+    norm = optimizer.step(torch.full_like(before, float("inf")), 1e-2)
+    assert not bool(torch.isfinite(norm))
+    assert torch.equal(optimizer.master_vector, before)
+    optimizer.step(torch.ones_like(before), 1e-2)
+    assert bool(torch.isfinite(optimizer.master_vector).all())
+
+
+def test_a_huge_gradient_is_shortened() -> None:
+    network = torch.nn.Linear(8, 8)
+    optimizer = Optimizer(network, OptimizerSettings(use_muon=False))
+    usual = torch.randn_like(optimizer.master_vector)
+    optimizer.step(usual, 0.0)
+    before = optimizer.vector_of(dict(optimizer.momenta())).norm()
+    optimizer.step(1000 * usual, 0.0)
+    after = optimizer.vector_of(dict(optimizer.momenta())).norm()
+    # Two means of 0.1 of a gradient: the second one counts three times at most.
+    assert float(after / before) == pytest.approx(0.9 + 3.0, rel=0.01)
+
+
+def test_scenes_come_back_mirrored_and_later() -> None:
+    seen: list[int] = []
+
+    def source(numbers: list[int], size: tuple[int, int]) -> RenderedBatch:
+        seen.extend(numbers)
+        return render_planes(numbers, size)
+
+    plan = BatchPlan((SIZE,), (1.0,), images_per_worker=4, views=2, delay=3)
+    faithful = AugmentSettings(strength=0.0, wild_share=0.0)
+    feed = PictureFeed(source, plan, faithful, ALONE, run_seed=1, compiled=False)
+    batches = []
+    for step in range(6):
+        feed.begin(step)
+        batches.append(feed.take())
+    assert len(seen) == len(set(seen)) == 3 * 4 + 3 * 2
+    assert torch.equal(batches[3].depth_m[2:], batches[0].depth_m[:2].flip(-1))
+    assert torch.equal(batches[4].intrinsics[2:], batches[1].intrinsics[:2])
 
 
 def test_steps_without_a_finite_gradient_are_left_out(tmp_path: Path) -> None:
@@ -209,7 +249,8 @@ def test_steps_without_a_finite_gradient_are_left_out(tmp_path: Path) -> None:
         is_broken = len(calls) == 5
         return batch._replace(rgb_linear=batch.rgb_linear * float("nan")) if is_broken else batch
 
-    trainer = Trainer(_settings(2.0), sometimes_broken, ALONE, out=tmp_path, development=None)
+    settings = _settings(300.0, max_steps=12)
+    trainer = Trainer(settings, sometimes_broken, ALONE, out=tmp_path, development=None)
     state = trainer.run(lambda record: None, process_started=time.monotonic())
     assert state.num_skipped == 1
     assert all(bool(torch.isfinite(weight).all()) for _, weight in trainer._optimizer.masters())
@@ -237,7 +278,8 @@ def test_the_best_average_is_kept_and_shipped(tmp_path: Path) -> None:
     development = DevelopmentSet.read(tmp_path / "packed.npz")
     run = tmp_path / "run"
     records: list[dict[str, object]] = []
-    trainer = Trainer(_settings(3.0, save_s=0.8), render_planes, ALONE, out=run, development=development)
+    settings = _settings(300.0, max_steps=30, save_s=0.1)
+    trainer = Trainer(settings, render_planes, ALONE, out=run, development=development)
     trainer.run(records.append, process_started=time.monotonic())
     scores = [record for record in records if record["event"] == "score"]
     assert len(scores) >= 2

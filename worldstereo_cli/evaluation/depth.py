@@ -18,6 +18,7 @@ from torch import Tensor
 
 from worldstereo_cli.errors import InputError
 from worldstereo_cli.models.depth import scores
+from worldstereo_cli.models.depth.protocol import DepthBackend
 from worldstereo_cli.models.depth.scores import DepthScore
 
 NUM_RESAMPLES = 2000
@@ -208,6 +209,23 @@ def score_case(case: DepthCase, prediction: Prediction, truth: Float[Tensor, "h 
         focal_error_frac=focal_error,
         fov_error_rad=fov_error,
     )
+
+
+def predict_with(backend: DepthBackend) -> Callable[[Float[Tensor, "3 h w"]], Prediction]:
+    """Return what `evaluate_depth` calls for a backend.
+
+    Sky, and what else the backend leaves unknown, counts as the farthest depth that it found: truth
+    there is then an error and not left out.
+    """
+
+    def predict(image: Float[Tensor, "3 h w"]) -> Prediction:
+        estimate = backend.estimate(image, None)
+        known = estimate.valid & torch.isfinite(estimate.depth_m) & (estimate.depth_m > 0)
+        depth = torch.where(known, estimate.depth_m, 0.0)
+        farthest = depth.max() if bool(known.any()) else torch.ones(())
+        return Prediction(torch.where(known, depth, farthest), estimate.focal_px)
+
+    return predict
 
 
 def evaluate_depth(

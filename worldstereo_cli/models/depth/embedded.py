@@ -20,6 +20,7 @@ from worldstereo_cli.errors import BackendError
 from worldstereo_cli.models.depth.eight_bit import from_eight_bit
 from worldstereo_cli.models.depth.network import DepthNetwork, DepthNetworkShape, RawDepth, working_size
 from worldstereo_cli.models.depth.protocol import DepthEstimate
+from worldstereo_cli.models.depth.upsample import upsample_along_edges
 
 DEFAULT_WEIGHTS = "depth-small"
 """Folder under `worldstereo_cli/weights` that `EmbeddedDepth` reads by default."""
@@ -130,10 +131,10 @@ def infer(
     raw = network(batch)
     if config.mirrored:
         raw = _fold_mirror(raw)
-    maps = torch.stack([raw.log_depth, raw.sky_logit], dim=1)
-    # Nearest, so that a depth edge stays a step instead of a slope of depths that nothing has.
-    maps = maps if size == (height, width) else functional.interpolate(maps, (height, width), mode="nearest-exact")
-    return RawDepth(maps[:, 0], maps[:, 1], raw.log_focal, raw.log_scale)
+    maps = torch.stack([raw.log_depth[0], raw.sky_logit[0]])
+    if size != (height, width):
+        maps = upsample_along_edges(maps, small[0], image.float())
+    return RawDepth(maps[:1], maps[1:], raw.log_focal, raw.log_scale)
 
 
 def _fold_mirror(raw: RawDepth) -> RawDepth:

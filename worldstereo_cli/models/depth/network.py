@@ -30,14 +30,15 @@ MULTIPLE = 16
 """Image sides must be multiples of this: the transformer works on patches of 16 pixels."""
 
 CELL = 4
-"""The decoder predicts for cells of 4 x 4 pixels."""
+"""The network reads and predicts cells of 4 x 4 pixels: a first convolution over cells sees as much as
+two strided ones over pixels, and keeps no half-resolution features, which cost most of the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class DepthNetworkShape:
     """Sizes of the layers; travels with the weights in `config.json`."""
 
-    stem_channels: int = 32
+    stem_channels: int = 96
     quarter_channels: int = 64
     eighth_channels: int = 128
     width: int = 320
@@ -128,7 +129,7 @@ def rotate(
 
 
 class TransformerLayer(nn.Module):
-    """Attention and a two-layer perceptron; a depthwise 3 x 3 inside keeps neighbours close."""
+    """Attention and a two-layer perceptron, each beside a shortcut."""
 
     def __init__(self, width: int, mlp_ratio: int) -> None:
         super().__init__()
@@ -138,21 +139,18 @@ class TransformerLayer(nn.Module):
         self.norm_query = nn.LayerNorm(64)
         self.norm_key = nn.LayerNorm(64)
         self.out = nn.Linear(width, width)
-        self.neighbours = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.norm_mlp = nn.LayerNorm(width)
         self.up = nn.Linear(width, mlp_ratio * width)
         self.down = nn.Linear(mlp_ratio * width, width)
         _start_small(self.out, std=0.01)
         _start_small(self.down, std=0.01)
-        _start_small(self.neighbours, std=0.0)
 
     def forward(
         self,
         tokens: Float[Tensor, "b n c"],
-        grid: tuple[int, int],
         rotation: tuple[Float[Tensor, "n p"], Float[Tensor, "n p"]],
     ) -> Float[Tensor, "b n c"]:
-        """Relate all tokens; the last rows * columns of them are the patches of `grid`."""
+        """Relate all tokens."""
         batch, count, width = tokens.shape
         qkv = self.qkv(self.norm_attention(tokens)).view(batch, count, 3, self.num_heads, 64)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -160,25 +158,20 @@ class TransformerLayer(nn.Module):
         key = rotate(self.norm_key(key), *rotation).to(value.dtype)
         mixed = functional.scaled_dot_product_attention(query, key, value)
         tokens = tokens + self.out(mixed.transpose(1, 2).reshape(batch, count, width))
-        rows, columns = grid
-        registers, patches = tokens[:, : count - rows * columns], tokens[:, count - rows * columns :]
-        image = patches.reshape(batch, rows, columns, width).permute(0, 3, 1, 2)
-        image = image + self.neighbours(image)
-        tokens = torch.cat([registers, image.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
         hidden = functional.gelu(self.up(self.norm_mlp(tokens)), approximate="tanh")
         related: Tensor = tokens + self.down(hidden)
         return related
 
 
 class Encoder(nn.Module):
-    """From pixels to features at 1/4, 1/8 and 1/16."""
+    """From cells of pixels to features at 1/4, 1/8 and 1/16."""
 
     def __init__(self, shape: DepthNetworkShape) -> None:
         super().__init__()
         stem, quarter, eighth = shape.stem_channels, shape.quarter_channels, shape.eighth_channels
-        self.stem = nn.Conv2d(3, stem, 3, stride=2, padding=1)
+        self.stem = nn.Conv2d(3 * CELL * CELL, stem, 3, padding=1)
         self.norm_stem = ChannelNorm(stem)
-        self.to_quarter = nn.Conv2d(stem, quarter, 3, stride=2, padding=1)
+        self.to_quarter = nn.Conv2d(stem, quarter, 1)
         self.quarter = nn.Sequential(*[ResidualBlock(quarter) for _ in range(shape.num_quarter_blocks)])
         self.to_eighth = nn.Sequential(
             ChannelNorm(quarter), nn.Conv2d(quarter, eighth, 3, stride=2, padding=1)
@@ -197,17 +190,17 @@ class Encoder(nn.Module):
         self.norm_out = nn.LayerNorm(shape.width)
 
     def forward(
-        self, pixels: Float[Tensor, "b 3 h w"]
+        self, cells: Float[Tensor, "b 48 h4 w4"]
     ) -> tuple[Float[Tensor, "b c4 h4 w4"], Float[Tensor, "b c8 h8 w8"], Float[Tensor, "b n c"], Tensor]:
         """Return features at 1/4 and 1/8, the final tokens (registers first) and those half-way."""
-        stem = functional.gelu(self.norm_stem(self.stem(pixels)), approximate="tanh")
+        stem = functional.gelu(self.norm_stem(self.stem(cells)), approximate="tanh")
         quarter = self.quarter(self.to_quarter(stem))
         eighth = self.eighth(self.to_eighth(quarter))
         grid = self.to_tokens(eighth)
         batch, _, rows, columns = grid.shape
-        angles = rotary_angles(rows, columns, 64, pixels.device)
+        angles = rotary_angles(rows, columns, 64, cells.device)
         patches = self.norm_tokens(grid.flatten(2).transpose(1, 2))
-        patches = patches + self.place(_place_code(rows, columns, pixels.device).to(patches.dtype))
+        patches = patches + self.place(_place_code(rows, columns, cells.device).to(patches.dtype))
         registers = self.registers.to(patches.dtype).expand(batch, -1, -1)
         tokens = torch.cat([registers, patches], dim=1)
         still = angles.new_zeros(registers.shape[1], angles.shape[1])
@@ -215,7 +208,7 @@ class Encoder(nn.Module):
         rotation = (angles.cos().to(tokens.dtype), angles.sin().to(tokens.dtype))
         half_way = tokens
         for index, layer in enumerate(self.layers):
-            tokens = layer(tokens, (rows, columns), rotation)
+            tokens = layer(tokens, rotation)
             if index == len(self.layers) // 2:
                 half_way = tokens
         return quarter, eighth, self.norm_out(tokens), half_way
@@ -231,6 +224,22 @@ def _place_code(rows: int, columns: int, device: torch.device) -> Float[Tensor, 
     return torch.cat([place, waves.sin(), waves.cos()], dim=-1)
 
 
+class Doubling(nn.Module):
+    """Twice the resolution: every feature becomes 2 x 2 of them, each with its own weights.
+
+    Source: Shi et al. 2016, "Real-Time Single Image and Video Super-Resolution", section 3.2.
+    """
+
+    def __init__(self, channels: int, channels_out: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.spread = nn.Conv2d(channels, 4 * channels_out, 1)
+
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
+        """Upsample."""
+        return functional.pixel_shuffle(self.spread(self.norm(features)), 2)
+
+
 class Decoder(nn.Module):
     """From tokens back to features at 1/4, with finer features joining on the way."""
 
@@ -239,11 +248,12 @@ class Decoder(nn.Module):
         wide, quarter = shape.decoder_channels, shape.quarter_channels
         self.reduce = nn.Conv2d(2 * shape.width, wide, 1)
         self.sixteenth = ResidualBlock(wide)
+        self.to_eighth = Doubling(wide, wide)
         self.lateral_eighth = nn.Sequential(
             ChannelNorm(shape.eighth_channels), nn.Conv2d(shape.eighth_channels, wide, 1)
         )
         self.eighth = nn.Sequential(ResidualBlock(wide), ResidualBlock(wide))
-        self.narrow = nn.Sequential(ChannelNorm(wide), nn.Conv2d(wide, quarter, 1))
+        self.to_quarter = Doubling(wide, quarter)
         self.lateral_quarter = nn.Sequential(ChannelNorm(quarter), nn.Conv2d(quarter, quarter, 1))
         self.quarter = nn.Sequential(ResidualBlock(quarter), ResidualBlock(quarter))
         self.norm_out = ChannelNorm(quarter)
@@ -256,14 +266,10 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "b c4 h4 w4"]:
         """Fuse coarse to fine."""
         features = self.sixteenth(self.reduce(grid))
-        features = self.eighth(_double(features) + self.lateral_eighth(eighth))
-        features = self.quarter(_double(self.narrow(features)) + self.lateral_quarter(quarter))
+        features = self.eighth(self.to_eighth(features) + self.lateral_eighth(eighth))
+        features = self.quarter(self.to_quarter(features) + self.lateral_quarter(quarter))
         fused: Tensor = self.norm_out(features)
         return fused
-
-
-def _double(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-    return functional.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 class GuidedUpsampler(nn.Module):
@@ -285,10 +291,15 @@ class GuidedUpsampler(nn.Module):
         self,
         values: Float[Tensor, "b v h4 w4"],
         features: Float[Tensor, "b c h4 w4"],
-        pixels: Float[Tensor, "b 3 h w"],
+        cells: Float[Tensor, "b 48 h4 w4"],
     ) -> Float[Tensor, "b v h w"]:
-        """Bring values from cells to pixels."""
-        cells = functional.pixel_unshuffle(pixels, CELL).to(features.dtype)
+        """Bring values from cells to pixels.
+
+        Args:
+            values: One for each cell.
+            features: Of each cell.
+            cells: The pixels of each cell, as channels.
+        """
         hidden = self.norm(self.mix(torch.cat([features, cells], dim=1)))
         logits = self.weigh(functional.gelu(hidden, approximate="tanh")).float()
         batch, _, rows, columns = values.shape
@@ -302,21 +313,21 @@ class GuidedUpsampler(nn.Module):
         return functional.pixel_shuffle(mixed, CELL)
 
 
-class Float32Conv(nn.Module):
-    """A 3 x 3 convolution in float32, also where the other weights are bfloat16 in training.
+class CellValues(nn.Module):
+    """Reads the values of a cell off its features, in float32 also where weights are bfloat16.
 
     Steps of bfloat16 between 2 and 4 are 1/64: 1.6 % of the depth, a staircase on every wall.
     """
 
     def __init__(self, channels: int, num_values: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(0.02 * torch.randn(num_values, channels, 3, 3))
+        self.weight = nn.Parameter(0.05 * torch.randn(num_values, channels))
         self.bias = nn.Parameter(torch.zeros(num_values))
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b v h w"]:
         """Read values off features."""
-        weight, bias = self.weight.float(), self.bias.float()
-        return functional.conv2d(features.float(), weight, bias, padding=1)
+        last = features.permute(0, 2, 3, 1).float()
+        return functional.linear(last, self.weight.float(), self.bias.float()).permute(0, 3, 1, 2)
 
 
 class DepthNetwork(nn.Module):
@@ -327,7 +338,7 @@ class DepthNetwork(nn.Module):
         self.shape = shape
         self.encoder = Encoder(shape)
         self.decoder = Decoder(shape)
-        self.values = Float32Conv(shape.quarter_channels, 2)
+        self.values = CellValues(shape.quarter_channels, 2)
         self.upsampler = GuidedUpsampler(shape.quarter_channels)
         self.camera = nn.Sequential(
             nn.Linear(2 * shape.width, 128), nn.GELU(approximate="tanh"), nn.Linear(128, 2)
@@ -339,15 +350,16 @@ class DepthNetwork(nn.Module):
         Args:
             images: sRGB in [0, 1]; both sides multiples of `MULTIPLE`.
         """
-        pixels = ((images - PIXEL_MEAN) / PIXEL_STD).to(self.encoder.stem.weight.dtype)
-        quarter, eighth, tokens, half_way = self.encoder(pixels)
+        pixels = (images - PIXEL_MEAN) / PIXEL_STD
+        cells = functional.pixel_unshuffle(pixels, CELL).to(self.encoder.stem.weight.dtype)
+        quarter, eighth, tokens, half_way = self.encoder(cells)
         num_registers = self.shape.num_registers
         patches = tokens[:, num_registers:]
         both = torch.cat([patches, half_way[:, num_registers:].to(patches.dtype)], dim=-1)
         rows, columns = eighth.shape[2] // 2, eighth.shape[3] // 2
         grid = both.reshape(len(both), rows, columns, -1).permute(0, 3, 1, 2)
         features = self.decoder(quarter, eighth, grid)
-        full = self.upsampler(self.values(features), features, pixels)
+        full = self.upsampler(self.values(features), features, cells)
         camera = self.camera(torch.cat([tokens[:, 0], patches.mean(dim=1)], dim=-1)).float()
         return RawDepth(
             log_depth=full[:, 0], sky_logit=full[:, 1], log_focal=camera[:, 0], log_scale=camera[:, 1]

@@ -33,7 +33,7 @@ class AugmentSettings:
 
     strength: float = 1.0
     """Scales the spread of colour, contrast, blur and noise; 0 is a plain exposure."""
-    wild_share: float = 0.12
+    wild_share: float = 0.05
     """Share of pictures with unnatural colours or filtered texture."""
 
 
@@ -102,7 +102,7 @@ def _recolour(picture: Float[Tensor, "b 3 h w"], settings: AugmentSettings) -> F
     colourful = _uniform(picture, 1 - 0.5 * strength, 1 + 0.5 * strength)
     colourful = colourful * (1 - _sometimes(picture, 0.06 * strength))
     picture = grey + (picture - grey) * colourful
-    contrast = _uniform(picture, 1 - 0.3 * strength, 1 + 0.35 * strength)
+    contrast = _uniform(picture, 1 - 0.25 * strength, 1 + 0.45 * strength)
     return (picture - 0.5) * contrast + 0.5 + _uniform(picture, -0.1, 0.1) * strength
 
 
@@ -151,7 +151,7 @@ def _through_lens(
     corners = _uniform(picture, 0.0, 0.5) * _sometimes(picture, 0.4) * strength
     picture = picture * (1 - corners * (x * x + y * y) / 2)
     ghost = _uniform(picture, 0.0, 0.15) * _sometimes(picture, 0.1) * strength
-    veil = _uniform(picture, 0.0, 0.25) * _sometimes(picture, 0.15) * strength
+    veil = _uniform(picture, 0.0, 0.2) * _sometimes(picture, 0.1) * strength
     return torch.lerp(torch.lerp(picture, picture.roll(1, 0).flip(-1), ghost), torch.ones_like(picture), veil)
 
 

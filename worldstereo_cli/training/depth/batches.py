@@ -35,6 +35,11 @@ class BatchPlan:
     """(height, width), multiples of 16."""
     shares: tuple[float, ...] = (0.6, 0.2, 0.2)
     images_per_worker: int = 96
+    """A multiple of `views`."""
+    views: int = 2
+    """How often a scene is seen, each time through another camera."""
+    delay: int = 24
+    """Batches of one size between the first look and the last."""
 
     def size(self, step: int, run_seed: int) -> tuple[int, int]:
         """Return the size of a step's batch: the same in every process, so that none waits."""

@@ -6,6 +6,7 @@ export   the best average of a run into a folder of weights
 """
 
 import argparse
+import gzip
 import json
 import sys
 import time
@@ -56,21 +57,24 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, help="folder of checkpoints and log.jsonl")
     train.add_argument("--process-s", type=float, required=True, help="seconds that this process may take")
     train.add_argument("--total-s", type=float, help="training seconds of the whole run, over all processes")
+    train.add_argument("--max-steps", type=int, help="steps of the whole run, if it ends by them")
     train.add_argument("--assets", type=Path, help="picture and mesh pack of the scenes")
     train.add_argument("--development", type=Path, help="packed real cases to choose the checkpoint by")
     train.add_argument("--resume", type=Path, help="folder of a checkpoint")
     train.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     train.add_argument("--seed", type=int, default=1)
     train.add_argument("--images", type=int, default=96, help="images a step in each process")
+    train.add_argument("--views", type=int, default=2, help="how often a scene is seen")
     train.add_argument("--sizes", type=_sizes, default=_sizes("288x384:0.6,384x288:0.2,224x448:0.2"))
     train.add_argument("--mixture", type=_shares, help="share of each kind of scene")
     train.add_argument("--losses", type=_shares, default={}, help="weights of the terms of the loss")
     train.add_argument("--shape", type=json.loads, default={}, help="sizes of the layers, as JSON")
     train.add_argument("--strength", type=float, default=1.0, help="of the appearance augmentation")
-    train.add_argument("--wild", type=float, default=0.12, help="share of pictures in wild colours")
+    train.add_argument("--wild", type=float, default=0.05, help="share of pictures in wild colours")
     train.add_argument("--learning-rate", type=float, default=1e-3)
     train.add_argument("--adam", action="store_true", help="no Muon")
     train.add_argument("--eager", action="store_true", help="do not compile")
+    train.add_argument("--compiled", type=Path, help="file of compiled kernels; written if it is not there")
     train.add_argument("--toy", action="store_true", help="a tiny network, to try the machinery")
     train.add_argument("--save-s", type=float, default=60.0)
     train.add_argument("--report-s", type=float, default=10.0)
@@ -92,16 +96,29 @@ def _settings(options: argparse.Namespace) -> TrainingSettings:
     return TrainingSettings(
         process_s=options.process_s,
         total_s=options.total_s,
+        max_steps=options.max_steps,
         report_s=options.report_s,
         save_s=options.save_s,
         run_seed=options.seed,
         compiled=not options.eager and options.device == "cuda",
         shape=shape,
-        plan=BatchPlan(sizes=options.sizes[0], shares=options.sizes[1], images_per_worker=options.images),
+        plan=BatchPlan(
+            sizes=options.sizes[0],
+            shares=options.sizes[1],
+            images_per_worker=options.images,
+            views=options.views,
+        ),
         losses=LossWeights(**options.losses),
         augment=AugmentSettings(strength=options.strength, wild_share=options.wild),
         optimizer=OptimizerSettings(learning_rate=options.learning_rate, use_muon=not options.adam),
     )
+
+
+def _save_kernels(path: Path) -> None:
+    """Keep what was compiled: the same run on the same kind of GPU then starts a minute earlier."""
+    saved = torch.compiler.save_cache_artifacts()
+    if saved is not None:
+        path.write_bytes(gzip.compress(saved[0]))
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -122,7 +139,12 @@ def _train(options: argparse.Namespace) -> None:
         trainer = Trainer(settings, source, workers, out=options.out, development=development)
         if options.resume:
             trainer.resume(options.resume)
+        has_kernels = options.compiled is not None and options.compiled.exists()
+        if has_kernels:
+            torch.compiler.load_cache_artifacts(gzip.decompress(options.compiled.read_bytes()))
         trainer.prepare(log)
+        if options.compiled is not None and not has_kernels and workers.is_first:
+            _save_kernels(options.compiled)
         trainer.run(log, process_started=process_started)
 
 

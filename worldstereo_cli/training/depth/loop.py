@@ -1,12 +1,15 @@
 """The training loop.
 
-A step renders scenes, takes pictures of them, runs the network both ways and updates it. Whether the
-update happens depends on a number that the host must wait for; so the next batch is queued before it
-is read, and the GPU renders while the host decides.
+A step takes a batch of pictures, runs the network both ways and updates it, while the next batch is
+made. The host never waits for the step that it has just queued: norms and clocks are read two steps
+late, when they have long arrived.
 """
 
+import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from math import cos, inf, isfinite, pi
 from pathlib import Path
@@ -17,10 +20,11 @@ from torch import Tensor, nn
 from worldstereo_cli.errors import ArtifactError, BackendError
 from worldstereo_cli.models.depth.network import DepthNetwork, DepthNetworkShape
 from worldstereo_cli.training.depth import checkpoint
-from worldstereo_cli.training.depth.augment import AugmentSettings, photograph
+from worldstereo_cli.training.depth.augment import AugmentSettings
 from worldstereo_cli.training.depth.batches import BatchPlan, BatchSource
 from worldstereo_cli.training.depth.checkpoint import RunState
 from worldstereo_cli.training.depth.development import DevelopmentSet
+from worldstereo_cli.training.depth.feed import PictureFeed, TrainingBatch
 from worldstereo_cli.training.depth.losses import DepthLosses, LossWeights, depth_losses
 from worldstereo_cli.training.depth.optimizer import Optimizer, OptimizerSettings
 from worldstereo_cli.training.depth.workers import Workers
@@ -28,8 +32,8 @@ from worldstereo_cli.training.depth.workers import Workers
 MAX_SKIPPED_SHARE = 0.05
 """More steps without a finite gradient than this, and the run is not worth its time."""
 
-MAX_NORM_RATIO = 3.0
-"""A gradient longer than so many usual ones is shortened to that: one odd scene must not own the mean."""
+LATENESS = 2
+"""Steps between queueing a step and reading its norm and clock."""
 
 Log = Callable[[dict[str, object]], None]
 
@@ -42,6 +46,8 @@ class TrainingSettings:
     """How long this process may take, from its start to its last checkpoint."""
     total_s: float | None = None
     """Training time of the whole run, over which the learning rate falls. None: this process ends it."""
+    max_steps: int | None = None
+    """The run also ends after so many steps, and the learning rate falls accordingly."""
     report_s: float = 10.0
     save_s: float = 60.0
     """Pause between checkpoints, each with an evaluation where there are development cases."""
@@ -63,15 +69,6 @@ class TrainingSettings:
         fall = max(0.0, min(1.0, progress) - self.flat_share) / (1 - self.flat_share)
         warm = min(1.0, (steps_here + 1) / self.warmup_steps)
         return self.optimizer.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + cos(pi * fall)))
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingBatch:
-    """Pictures as a camera would take them, and their truth."""
-
-    images: Tensor
-    depth_m: Tensor
-    intrinsics: Tensor
 
 
 class Objective(nn.Module):
@@ -100,23 +97,29 @@ class Trainer:
         out: Path,
         development: DevelopmentSet | None,
     ) -> None:
-        self._settings, self._source, self._workers = settings, source, workers
+        self._settings, self._workers = settings, workers
         self._out, self._development = out, development
         torch.manual_seed(settings.run_seed)
         self._network = DepthNetwork(settings.shape).to(workers.device)
-        self._average = DepthNetwork(settings.shape).to(workers.device).eval().requires_grad_(False)
-        self._average.load_state_dict(self._network.state_dict())
         self._optimizer = Optimizer(self._network, settings.optimizer)
+        self._average = self._optimizer.master_vector.clone()
         if workers.device.type == "cuda":
             self._network.to(dtype=torch.bfloat16)
             _lay_out_channels_last(self._network)
         self._objective: Callable[..., tuple[Tensor, Tensor]] = Objective(self._network, settings.losses)
-        self._photograph: Callable[..., Tensor] = photograph
         if settings.compiled:
             self._objective = torch.compile(self._objective, dynamic=False)
-            self._photograph = torch.compile(photograph, dynamic=False)
+        self._feed = PictureFeed(
+            source,
+            settings.plan,
+            settings.augment,
+            workers,
+            run_seed=settings.run_seed,
+            compiled=settings.compiled,
+        )
         self._state = RunState(0, 0, 0.0, inf, 0, settings.shape)
-        self._usual_norm = inf
+        self._unread: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
+        self._norm = inf
         # Scenes go by number; what a camera makes of them goes by this generator.
         torch.manual_seed(settings.run_seed * 1000 + workers.rank)
 
@@ -132,12 +135,8 @@ class Trainer:
                 f"{folder} holds a network of other sizes: {saved.state.shape}.",
                 remedy="Resume with the --shape that the run was started with.",
             )
-        device = self._workers.device
-        self._optimizer.restore(
-            {name: value.to(device) for name, value in saved.weights.items()},
-            {name: value.to(device) for name, value in saved.momentum.items()},
-        )
-        self._average.load_state_dict(saved.average)
+        self._optimizer.restore(saved.weights, saved.momentum)
+        self._average = self._optimizer.vector_of(saved.average)
         self._state = saved.state
 
     def prepare(self, log: Log) -> None:
@@ -148,7 +147,7 @@ class Trainer:
         """
         for size in self._settings.plan.sizes:
             started = time.monotonic()
-            batch = self._batch(self._state.step, size)
+            batch = self._feed.make(self._state.step, size)
             loss, _ = self._objective(batch.images, batch.depth_m, batch.intrinsics)
             loss.backward()  # type: ignore[no-untyped-call]
             record: dict[str, object] = {"event": "prepared", "size": list(size)}
@@ -164,12 +163,11 @@ class Trainer:
         exact.load_state_dict(dict(self._optimizer.masters()))
         loss, _ = Objective(exact, self._settings.losses)(batch.images, batch.depth_m, batch.intrinsics)
         loss.backward()
-        got = {name: _gradient(weight) for name, weight in self._network.named_parameters()}
-        true = {name: _gradient(weight) for name, weight in exact.named_parameters()}
-        result, worst = gradient_agreement(got, true)
+        got, true = self._optimizer.gradient(), self._optimizer.vector_of(_gradients(exact))
+        result = gradient_agreement(got, true)
         if not (result["cosine"] > 0.9 and 0.8 < result["norm_ratio"] < 1.25):
             raise BackendError(
-                f"Gradients disagree with float32 ones: {result}, worst in {worst}.",
+                f"Gradients disagree with float32 ones: {result}.",
                 remedy="Train with --eager, and look for the layer that disagrees.",
             )
         return result
@@ -187,6 +185,10 @@ class Trainer:
         Raises:
             BackendError: Too many gradients were not finite.
         """
+        with _first_in_line(self._workers.device):
+            return self._run(log, process_started)
+
+    def _run(self, log: Log, process_started: float) -> RunState:
         settings = self._settings
         began = time.monotonic()
         before_s = self._state.trained_s
@@ -196,11 +198,12 @@ class Trainer:
         steps_here = reported_step = 0
         reported_s = saved_s = before_s
         first_image = self._state.num_images
-        batch = self._batch(self._state.step)
-        while self._state.trained_s < end_s:
-            rate = settings.learning_rate(self._state.trained_s / total_s, steps_here)
-            batch, terms = self._step(batch, rate, before_s + time.monotonic() - began)
-            sums += terms
+        self._feed.begin(self._state.step)
+        max_steps = settings.max_steps or sys.maxsize
+        while self._state.trained_s < end_s and self._state.step < max_steps:
+            progress = max(self._state.trained_s / total_s, self._state.step / max_steps)
+            rate = settings.learning_rate(progress, steps_here)
+            sums += self._step(rate, before_s + time.monotonic() - began)
             steps_here += 1
             if self._state.trained_s - reported_s > settings.report_s:
                 speed = (self._state.num_images - first_image) / (self._state.trained_s - before_s)
@@ -213,63 +216,54 @@ class Trainer:
         self._save(log)
         return self._state
 
-    def _batch(self, step: int, size: tuple[int, int] | None = None) -> TrainingBatch:
-        """Render scenes and photograph them."""
-        plan, workers = self._settings.plan, self._workers
-        numbers = plan.scene_numbers(step, self._settings.run_seed, workers.rank, workers.count)
-        rendered = self._source(numbers, size or plan.size(step, self._settings.run_seed))
-        with torch.no_grad():
-            images = self._photograph(rendered.rgb_linear, rendered.depth_m, self._settings.augment)
-        return TrainingBatch(images, rendered.depth_m, rendered.intrinsics)
-
-    def _step(self, batch: TrainingBatch, rate: float, clock_s: float) -> tuple[TrainingBatch, Tensor]:
-        """Learn from a batch; return the next one, and the terms of the loss."""
+    def _step(self, rate: float, clock_s: float) -> Tensor:
+        """Learn from one batch; return the terms of its loss."""
+        batch = self._feed.take()
         loss, terms = self._objective(batch.images, batch.depth_m, batch.intrinsics)
         loss.backward()  # type: ignore[no-untyped-call]
-        self._workers.average_gradients(self._network)
-        gradients = [_gradient(weight) for weight in self._network.parameters()]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)).double())
-        verdict = self._workers.mean(torch.stack([norm, norm.new_tensor(clock_s)]))
-        on_host = torch.empty(2, dtype=torch.float64, pin_memory=verdict.is_cuda)
-        on_host.copy_(verdict, non_blocking=True)
-        arrived = torch.cuda.Event() if verdict.is_cuda else None  # type: ignore[no-untyped-call]
-        if arrived is not None:
-            arrived.record()
-        following = self._batch(self._state.step + 1)
-        if arrived is not None:
-            arrived.synchronize()
-        is_good = self._update(gradients, float(on_host[0]), rate)
+        self._feed.begin(self._state.step + 1)
+        norm = self._optimizer.step(self._workers.mean(self._optimizer.gradient()), rate)
         self._network.zero_grad(set_to_none=True)
+        # A young average must forget its random start: its memory grows with the run.
+        decay = min(self._settings.average_decay, (1 + self._state.step) / (10 + self._state.step))
+        self._average.lerp_(self._optimizer.master_vector, 1 - decay)
         self._state = replace(
             self._state,
             step=self._state.step + 1,
             num_images=self._state.num_images + len(batch.images) * self._workers.count,
-            trained_s=float(on_host[1]),
-            num_skipped=self._state.num_skipped + (not is_good),
         )
-        if self._state.num_skipped > 20 + MAX_SKIPPED_SHARE * self._state.step:
+        clock = torch.full_like(norm, clock_s, dtype=torch.float64)
+        self._send(self._workers.mean(torch.stack([norm.double(), clock])))
+        self._read()
+        return terms.nan_to_num(0.0)
+
+    def _send(self, numbers: Tensor) -> None:
+        """Queue numbers to be read on the host later."""
+        if not numbers.is_cuda:
+            self._unread.append((numbers, None))
+            return
+        on_host = torch.empty_like(numbers, device="cpu", pin_memory=True)
+        on_host.copy_(numbers, non_blocking=True)
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrived.record()
+        self._unread.append((on_host, arrived))
+
+    def _read(self) -> None:
+        """Read norm and clock of an earlier step: the same in all processes, so all decide alike."""
+        if len(self._unread) <= LATENESS:
+            return
+        numbers, arrived = self._unread.popleft()
+        if arrived is not None:
+            arrived.synchronize()
+        norm, clock_s = numbers.tolist()
+        self._norm = norm
+        skipped = self._state.num_skipped + (not isfinite(norm))
+        self._state = replace(self._state, trained_s=max(clock_s, self._state.trained_s), num_skipped=skipped)
+        if skipped > 20 + MAX_SKIPPED_SHARE * self._state.step:
             raise BackendError(
-                f"{self._state.num_skipped} of {self._state.step} gradients were not finite.",
+                f"{skipped} of {self._state.step} gradients were not finite.",
                 remedy="Resume from an earlier checkpoint with a lower learning rate.",
             )
-        return following, terms if is_good else torch.zeros_like(terms)
-
-    def _update(self, gradients: list[Tensor], norm: float, rate: float) -> bool:
-        """Take a step unless the gradient is not finite; return whether it was taken."""
-        if not isfinite(norm):
-            return False
-        limit = MAX_NORM_RATIO * self._usual_norm
-        if norm > limit:
-            torch._foreach_mul_(gradients, limit / norm)
-        shortened = min(norm, limit)
-        self._usual_norm = norm if self._usual_norm == inf else 0.98 * self._usual_norm + 0.02 * shortened
-        self._optimizer.step(rate)
-        # A young average must forget its random start: its memory grows with the run.
-        decay = min(self._settings.average_decay, (1 + self._state.step) / (10 + self._state.step))
-        with torch.no_grad():
-            masters = [master for _, master in self._optimizer.masters()]
-            torch._foreach_lerp_(list(self._average.parameters()), masters, 1 - decay)
-        return True
 
     def _report(self, log: Log, terms: Tensor, images_per_s: float, rate: float) -> None:
         if self._workers.is_first:
@@ -277,30 +271,44 @@ class Trainer:
             log(
                 {"event": "step"}
                 | {key: value for key, value in asdict(self._state).items() if key != "shape"}
-                | {"images_per_s": round(images_per_s), "rate": rate, "norm": self._usual_norm}
+                | {"images_per_s": round(images_per_s), "rate": rate, "norm": self._norm}
                 | {name: round(value, 4) for name, value in named}
             )
 
     def _save(self, log: Log) -> None:
         """Write a checkpoint; score the average and keep it if none scored better."""
         is_best = False
+        average = dict(self._optimizer.named(self._average))
         if self._development is not None:
-            score = self._development.score(self._average, self._workers)
+            network = DepthNetwork(self._settings.shape).to(self._workers.device).eval()
+            network.load_state_dict(average)
+            score = self._development.score(network, self._workers)
             is_best = score.total < self._state.best_score
             self._state = replace(self._state, best_score=min(score.total, self._state.best_score))
             if self._workers.is_first:
                 log({"event": "score", "step": self._state.step, "is_best": is_best} | asdict(score))
         if self._workers.is_first:
-            average = list(self._average.named_parameters())
             if is_best:
-                checkpoint.write_best(self._out, average, self._state.step)
+                checkpoint.write_best(self._out, average.items(), self._state.step)
             checkpoint.write_checkpoint(
                 self._out,
                 self._state,
                 weights=self._optimizer.masters(),
-                average=average,
+                average=average.items(),
                 momentum=self._optimizer.momenta(),
             )
+
+
+@contextmanager
+def _first_in_line(device: torch.device) -> Iterator[None]:
+    """Queue work ahead of that of other streams of a GPU."""
+    if device.type != "cuda":
+        yield
+        return
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream(priority=-1)):  # type: ignore[no-untyped-call]
+        yield
+        torch.cuda.synchronize()
 
 
 def _lay_out_channels_last(network: nn.Module) -> None:
@@ -310,35 +318,18 @@ def _lay_out_channels_last(network: nn.Module) -> None:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
-def _gradient(weight: nn.Parameter) -> Tensor:
-    if weight.grad is None:
-        raise ValueError("Expected every weight to have a gradient.")
-    return weight.grad
+def _gradients(network: nn.Module) -> dict[str, Tensor]:
+    return {name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None}
 
 
-def gradient_agreement(
-    got: dict[str, Tensor], true: dict[str, Tensor]
-) -> tuple[dict[str, float], str]:
-    """Compare two sets of gradients of one network.
+def gradient_agreement(got: Tensor, true: Tensor) -> dict[str, float]:
+    """Compare two gradients.
 
     Returns:
-        "cosine" and "norm_ratio" of all gradients together and "worst_cosine" of one tensor among
-        those of at least a thousandth of the whole norm; and the name of that tensor. Not finite
-        where a gradient is not.
+        "cosine" of the angle between them and "norm_ratio"; not finite where a gradient is not.
     """
-    pairs = {name: (got[name].double().flatten(), true[name].double().flatten()) for name in true}
-    whole_got = torch.cat([pair[0] for pair in pairs.values()])
-    whole_true = torch.cat([pair[1] for pair in pairs.values()])
-    length = whole_true.norm()
-    cosines = {
-        name: float(a @ b / (a.norm() * b.norm() + 1e-300))
-        for name, (a, b) in pairs.items()
-        if bool(b.norm() > 1e-3 * length)
+    one, other = got.double(), true.double()
+    return {
+        "cosine": float(one @ other / (one.norm() * other.norm())),
+        "norm_ratio": float(one.norm() / other.norm()),
     }
-    worst = min(cosines, key=lambda name: cosines[name], default="none")
-    agreement = {
-        "cosine": float(whole_got @ whole_true / (whole_got.norm() * length)),
-        "norm_ratio": float(whole_got.norm() / length),
-        "worst_cosine": cosines.get(worst, 1.0),
-    }
-    return agreement, worst

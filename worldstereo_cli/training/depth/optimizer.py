@@ -2,16 +2,20 @@
 
 The momentum of a matrix is replaced by the nearest orthogonal matrix, so that rare directions learn
 as fast as frequent ones; what is not a matrix inside the network (norms, biases, the first and the
-last layers, depthwise kernels) keeps Adam. Matrices of one size are orthogonalised as one batch: the
-network has sixty of them and a GPU would otherwise wait for launches.
+last layers) keeps Adam.
+
+All weights lie in one vector, sorted so that matrices of one size are neighbours: orthogonalising
+them is then a few batched products, and everything else one operation for the whole network. With one
+operation for each of its 150 tensors, a GPU waits for the host.
 
 Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the scale that
 lets both kinds share a learning rate is that of Liu et al. 2025, "Muon is Scalable for LLM Training",
 section 2.2.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import inf, prod
 
 import torch
 from jaxtyping import Float
@@ -20,9 +24,11 @@ from torch import Tensor, nn
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 """Jordan et al.: pushes singular values of a normalised matrix towards one in five rounds."""
 
-_ADAM_PARTS = ("stem.", "place.", "registers", "values.", "weigh.", "camera.", "neighbours.")
-"""Parts of names whose tensors keep Adam although they are matrices: first and last layers, positions
-and kernels of one channel."""
+_ADAM_PARTS = ("stem.", "place.", "registers", "values.", "weigh.", "camera.")
+"""Parts of names whose tensors keep Adam although they are matrices: first and last layers, positions."""
+
+MAX_NORM_RATIO = 3.0
+"""A gradient longer than so many usual ones is shortened to that: one odd scene must not own the mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +43,29 @@ class OptimizerSettings:
     """Off: Adam for everything, at the same learning rate."""
 
 
-@dataclass(slots=True)
-class _Slot:
-    """One tensor: the weights that compute, their float32 master and its running means."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a tensor lies in the vector, and the matrix that acts (None: Adam)."""
 
     name: str
     weight: nn.Parameter
-    master: Tensor
-    mean: Tensor
-    square: Tensor | None
-    """None for Muon."""
-    decays: bool
+    matrix: tuple[int, int] | None
+
+    @property
+    def decays(self) -> bool:
+        return self.weight.ndim >= 2
+
+    def order(self) -> tuple[bool, tuple[int, int], bool]:
+        return self.matrix is None, self.matrix or (0, 0), not self.decays
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Matrices of one size, neighbours in the vector."""
+
+    span: slice
+    rows: int
+    columns: int
 
 
 def orthogonalised(matrices: Float[Tensor, "n r c"]) -> Float[Tensor, "n r c"]:
@@ -62,7 +80,7 @@ def orthogonalised(matrices: Float[Tensor, "n r c"]) -> Float[Tensor, "n r c"]:
     a, b, c = _QUINTIC
     for _ in range(5):
         gram = work @ work.transpose(1, 2)
-        work = a * work + (b * gram + c * gram @ gram) @ work
+        work = torch.baddbmm(work, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), work, beta=a)
     result: Tensor = work.transpose(1, 2) if tall else work
     return result.to(matrices.dtype)
 
@@ -73,99 +91,131 @@ class Optimizer:
     def __init__(self, network: nn.Module, settings: OptimizerSettings) -> None:
         self._settings = settings
         self._step = 0
-        self._slots: list[_Slot] = []
-        for name, weight in network.named_parameters():
-            is_matrix = weight.ndim >= 2 and not any(part in name for part in _ADAM_PARTS)
-            master = weight.detach().float().clone()
-            square = None if is_matrix and settings.use_muon else torch.zeros_like(master)
-            self._slots.append(
-                _Slot(name, weight, master, torch.zeros_like(master), square, decays=weight.ndim >= 2)
-            )
+        self._places = sorted(
+            (_place(name, weight, settings) for name, weight in network.named_parameters()),
+            key=_Place.order,
+        )
+        self._lengths = [place.weight.numel() for place in self._places]
+        self._groups = self._grouped()
+        self._muon = slice(0, sum(n for p, n in zip(self._places, self._lengths, strict=True) if p.matrix))
+        self._decaying = slice(
+            0, sum(n for p, n in zip(self._places, self._lengths, strict=True) if p.matrix or p.decays)
+        )
+        self._master = torch.cat([place.weight.detach().float().flatten() for place in self._places])
+        self._mean = torch.zeros_like(self._master)
+        self._square = torch.zeros_like(self._master[self._muon.stop :])
+        self._usual_norm = self._master.new_tensor(inf)
+
+    def _grouped(self) -> list[_Group]:
+        groups: list[_Group] = []
+        start = 0
+        for place, length in zip(self._places, self._lengths, strict=True):
+            if place.matrix:
+                rows, columns = place.matrix
+                same = bool(groups) and (groups[-1].rows, groups[-1].columns) == place.matrix
+                first = groups.pop().span.start if same else start
+                groups.append(_Group(slice(first, start + length), rows, columns))
+            start += length
+        return groups
+
+    def named(self, vector: Float[Tensor, "p"]) -> Iterator[tuple[str, Tensor]]:
+        """Yield names and their parts of a vector in the order of the masters."""
+        for place, part in zip(self._places, torch.split(vector, self._lengths), strict=True):
+            yield place.name, part.view(place.weight.shape)
 
     def masters(self) -> Iterator[tuple[str, Tensor]]:
         """Yield names and float32 weights."""
-        for slot in self._slots:
-            yield slot.name, slot.master
+        return self.named(self._master)
 
     def momenta(self) -> Iterator[tuple[str, Tensor]]:
         """Yield names and running means of the gradients."""
-        for slot in self._slots:
-            yield slot.name, slot.mean
+        return self.named(self._mean)
 
-    def restore(self, masters: dict[str, Tensor], momenta: dict[str, Tensor]) -> None:
+    def vector_of(self, tensors: Mapping[str, Tensor]) -> Float[Tensor, "p"]:
+        """Put named tensors into one float32 vector, in the order of the masters."""
+        parts = [tensors[place.name].to(self._master.device).float().flatten() for place in self._places]
+        return torch.cat(parts)
+
+    @property
+    def master_vector(self) -> Float[Tensor, "p"]:
+        """All float32 weights; changes in place with every step."""
+        return self._master
+
+    def restore(self, masters: Mapping[str, Tensor], momenta: Mapping[str, Tensor]) -> None:
         """Take over weights and running means of an earlier run.
 
-        The squares of Adam are not kept on disk: their memory is fifty steps long, and they are
-        started from the squared means, whose size is right to a factor.
+        Adam's squares are not kept on disk: their memory is fifty steps long. They start from the
+        squared means; since a mean over ten gradients hides most of their size, from ten times that.
         """
-        with torch.no_grad():
-            for slot in self._slots:
-                slot.master.copy_(masters[slot.name])
-                slot.weight.copy_(slot.master)
-                slot.mean.copy_(momenta[slot.name])
-                if slot.square is not None:
-                    # A mean over twenty gradients hides most of their size: 10 x is on the safe side.
-                    slot.square.copy_(10 * slot.mean.square() + slot.mean.square().mean())
-        self._step = 1000
+        self._master.copy_(self.vector_of(masters))
+        self._mean.copy_(self.vector_of(momenta))
+        mean = self._mean[self._muon.stop :]
+        self._square.copy_(10 * mean.square() + mean.square().mean())
+        self._step = 1000  # long past the correction for means that start at zero
+        self._write_back()
+
+    def gradient(self) -> Float[Tensor, "p"]:
+        """Put all gradients into one vector.
+
+        Raises:
+            ValueError: A weight has none.
+        """
+        gradients = [place.weight.grad for place in self._places]
+        present = [gradient.reshape(-1) for gradient in gradients if gradient is not None]
+        if len(present) < len(gradients):
+            raise ValueError("Expected every weight to have a gradient.")
+        return torch.cat(present)
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Move all weights along their gradients."""
+    def step(self, gradient: Float[Tensor, "p"], learning_rate: float) -> Float[Tensor, ""]:
+        """Move all weights along a gradient; one that is not finite counts as zero.
+
+        Nothing here waits for the device: the host reads the norm later.
+
+        Returns:
+            The norm of the gradient.
+        """
         self._step += 1
-        muon = [slot for slot in self._slots if slot.square is None]
-        adam = [slot for slot in self._slots if slot.square is not None]
-        if muon:
-            self._muon(muon, learning_rate)
-        if adam:
-            self._adam(adam, learning_rate)
-        torch._foreach_copy_([slot.weight for slot in self._slots], [slot.master for slot in self._slots])
+        gradient = gradient.float()
+        norm: Tensor = torch.linalg.vector_norm(gradient)
+        usable, limit = torch.isfinite(norm), MAX_NORM_RATIO * self._usual_norm
+        gradient = torch.where(usable, gradient * (limit / norm).clamp(max=1.0), 0.0)
+        moved = torch.lerp(self._usual_norm, torch.minimum(norm, limit), 0.02)
+        usual = torch.where(torch.isinf(self._usual_norm), norm, moved)
+        self._usual_norm = torch.where(usable, usual, self._usual_norm)
+        self._master[self._decaying] *= 1 - learning_rate * self._settings.weight_decay
+        self._move_matrices(gradient[self._muon], learning_rate)
+        self._move_others(gradient[self._muon.stop :], learning_rate)
+        self._write_back()
+        return norm
 
-    def _muon(self, slots: list[_Slot], learning_rate: float) -> None:
+    def _move_matrices(self, gradient: Tensor, learning_rate: float) -> None:
         momentum = self._settings.momentum
-        means = [slot.mean for slot in slots]
-        gradients = [_gradient(slot) for slot in slots]
-        torch._foreach_lerp_(means, gradients, 1 - momentum)
+        mean = self._mean[self._muon].lerp_(gradient, 1 - momentum)
         # Nesterov: look one step ahead along the mean.
-        ahead = torch._foreach_lerp(gradients, means, momentum)
-        by_size: dict[tuple[int, int], list[tuple[_Slot, Tensor]]] = {}
-        for slot, update in zip(slots, ahead, strict=True):
-            for matrix in _matrices(slot.name, update):
-                by_size.setdefault((matrix.shape[0], matrix.shape[1]), []).append((slot, matrix))
-        masters = [slot.master for slot in slots]
-        torch._foreach_mul_(masters, 1 - learning_rate * self._settings.weight_decay)
-        parts: dict[str, list[Tensor]] = {}
-        for (rows, columns), group in by_size.items():
-            scale = -learning_rate * 0.2 * max(rows, columns) ** 0.5
-            whole = orthogonalised(torch.stack([matrix for _, matrix in group])) * scale
-            for (slot, _), part in zip(group, whole, strict=True):
-                parts.setdefault(slot.name, []).append(part)
-        updates = [torch.cat(parts[slot.name]).view_as(slot.master) for slot in slots]
-        torch._foreach_add_(masters, updates)
+        ahead = torch.lerp(gradient, mean, momentum)
+        for group in self._groups:
+            matrices = ahead[group.span].view(-1, group.rows, group.columns)
+            scale = learning_rate * 0.2 * max(group.rows, group.columns) ** 0.5
+            self._master[group.span].sub_(orthogonalised(matrices).reshape(-1), alpha=scale)
 
-    def _adam(self, slots: list[_Slot], learning_rate: float) -> None:
+    def _move_others(self, gradient: Tensor, learning_rate: float) -> None:
         first, second = self._settings.adam_betas
-        means, masters = [slot.mean for slot in slots], [slot.master for slot in slots]
-        squares = [slot.square for slot in slots if slot.square is not None]
-        gradients = [_gradient(slot) for slot in slots]
-        torch._foreach_lerp_(means, gradients, 1 - first)
-        torch._foreach_mul_(squares, second)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
-        decaying = [slot.master for slot in slots if slot.decays]
-        if decaying:
-            torch._foreach_mul_(decaying, 1 - learning_rate * self._settings.weight_decay)
-        roots = torch._foreach_sqrt(squares)
-        torch._foreach_div_(roots, (1 - second**self._step) ** 0.5)
-        torch._foreach_add_(roots, 1e-8)
-        torch._foreach_addcdiv_(masters, means, roots, -learning_rate / (1 - first**self._step))
+        mean = self._mean[self._muon.stop :].lerp_(gradient, 1 - first)
+        square = self._square.lerp_(gradient.square(), 1 - second)
+        root = (square / (1 - second**self._step)).sqrt_().add_(1e-8)
+        scale = learning_rate / (1 - first**self._step)
+        self._master[self._muon.stop :].addcdiv_(mean, root, value=-scale)
+
+    def _write_back(self) -> None:
+        with torch.no_grad():
+            weights: list[Tensor] = [place.weight for place in self._places]
+            torch._foreach_copy_(weights, [part for _, part in self.masters()])
 
 
-def _gradient(slot: _Slot) -> Tensor:
-    if slot.weight.grad is None:
-        raise ValueError(f"Expected a gradient of {slot.name}, got none.")
-    return slot.weight.grad.float()
-
-
-def _matrices(name: str, update: Tensor) -> list[Tensor]:
-    """Cut a tensor into the matrices that act by themselves: queries, keys and values are three."""
-    flat = update.flatten(1)
-    return list(flat.chunk(3)) if ".qkv." in name else [flat]
+def _place(name: str, weight: nn.Parameter, settings: OptimizerSettings) -> _Place:
+    if weight.ndim < 2 or not settings.use_muon or any(part in name for part in _ADAM_PARTS):
+        return _Place(name, weight, None)
+    rows, columns = weight.shape[0], prod(weight.shape[1:])
+    # Queries, keys and values come out of one product but act by themselves.
+    return _Place(name, weight, (rows // 3 if ".qkv." in name else rows, columns))

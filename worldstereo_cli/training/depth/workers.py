@@ -1,8 +1,8 @@
 """One process for each GPU: who we are, and the few things that we tell each other.
 
-Gradients are averaged in one flat message after the backward pass. The network is small (its
-gradients take half a millisecond between GPUs of one machine), so overlapping the two, as
-DistributedDataParallel does, would buy nothing and cost its hooks inside compiled graphs.
+Gradients are averaged as one vector after the backward pass. The network is small (they take half a
+millisecond between GPUs of one machine), so overlapping the two, as DistributedDataParallel does,
+would buy nothing and cost its hooks inside compiled graphs.
 """
 
 import os
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +27,8 @@ class Workers:
         """Whether this process writes files and logs."""
         return self.rank == 0
 
-    def average_gradients(self, network: nn.Module) -> None:
-        """Replace gradients by their mean over all processes."""
-        if self.count == 1:
-            return
-        gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
-        flat = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
-        parts = torch.split(flat, [gradient.numel() for gradient in gradients])
-        shaped = [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
-        torch._foreach_copy_(gradients, shaped)
-
     def mean(self, values: Tensor) -> Tensor:
-        """Return the mean of a tensor over all processes, the same in each."""
+        """Return the mean of a tensor over all processes, the same in each; overwrites `values`."""
         if self.count > 1:
             distributed.all_reduce(values)
         return values / self.count
