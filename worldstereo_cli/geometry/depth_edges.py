@@ -19,6 +19,7 @@ from torch import Tensor
 
 from worldstereo_cli.geometry.edge_kernels import (
     drop_speckles,
+    flying_pixels,
     flood_labels,
     hard_steps,
     local_planes,
@@ -63,7 +64,7 @@ class SharpDepth:
     reach_px: Float[Tensor, "h w"]
     """Length of the path over which depth was carried there; 0 where it was sure."""
     loose: Bool[Tensor, "h w"]
-    """True where a ramp remains that could not be resolved: no surface."""
+    """True where a pixel still hangs between two surfaces: it belongs to none."""
 
 
 def sharpen_depth(
@@ -96,8 +97,7 @@ def sharpen_depth(
     pixels = np.ascontiguousarray(image.cpu().permute(1, 2, 0).double().numpy())
     result, seed, steps = _shared_out(disparity, open_pixels, pixels, settings)
     drop_speckles(result, seed, open_pixels, settings.jump_ratio)
-    # What still is a ramp after this, and a wide gap, is no surface that anybody saw.
-    loose, _ = soft_edges(result, _reach(disparity, settings), 2 * settings.jump_ratio, settings.crisp_frac)
+    loose = flying_pixels(result, settings.jump_ratio)
     device = depth_m.device
     return SharpDepth(
         torch.from_numpy(1.0 / result).to(device, depth_m.dtype),

@@ -275,3 +275,27 @@ def hard_steps(disparity: Float[np.ndarray, "h w"], ratio: float) -> Bool[np.nda
                     marked[y, x] = True
                     marked[y1, x1] = True
     return marked
+
+
+@njit_cached
+def flying_pixels(disparity: Float[np.ndarray, "h w"], ratio: float) -> Bool[np.ndarray, "h w"]:
+    """Mark pixels that hang between two surfaces: steps down to one side and up to the other.
+
+    Both steps, to the pixels opposite each other, are above `ratio`, and together more than twice
+    what the slopes beyond them continue; so steep surfaces, which go on, are not marked.
+    """
+    height, width = disparity.shape
+    marked = np.zeros((height, width), np.bool_)
+    for y in range(2, height - 2):
+        for x in range(2, width - 2):
+            here = disparity[y, x]
+            for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+                a, b = disparity[y - dy, x - dx], disparity[y + dy, x + dx]
+                down, up = (here - a, b - here) if b > a else (here - b, a - here)
+                if min(down, up) < ratio * here:
+                    continue
+                slope_a = abs(a - disparity[y - 2 * dy, x - 2 * dx])
+                slope_b = abs(disparity[y + 2 * dy, x + 2 * dx] - b)
+                if down + up > 2 * (slope_a + slope_b):
+                    marked[y, x] = True
+    return marked

@@ -116,12 +116,21 @@ def surface_normals(points: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:
 
 
 def _skyline(sky: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
-    """Mark the strip along the border between sky and the rest."""
+    """Mark the strip along the border between sky and the rest.
+
+    What is thinner than the strip, a lamp post or a gap between leaves, is left as the mask has it:
+    nothing of it would remain to continue.
+    """
     mask = sky.cpu().numpy()
-    reach = max(1, round(SKYLINE_FRAC * max(mask.shape)))
-    wide = ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=reach)
-    narrow = ndimage.binary_erosion(mask, np.ones((3, 3)), iterations=reach, border_value=1)
-    return torch.from_numpy(wide & ~narrow).to(sky.device)
+    reach = max(1, round(SKYLINE_FRAC * max(mask.shape[0], mask.shape[1])))
+    square = np.ones((2 * reach + 1, 2 * reach + 1))
+    strip = np.zeros_like(mask)
+    for side in (mask, ~mask):
+        padded = np.pad(side, reach, mode="edge")
+        core = ndimage.binary_erosion(padded, square)
+        thick = ndimage.binary_dilation(core, square)
+        strip |= (thick & padded & ~core)[reach:-reach, reach:-reach]
+    return torch.from_numpy(strip).to(sky.device)
 
 
 def _confidence(depth_m: Float[Tensor, "h w"], camera: Cameras) -> Float[Tensor, "h w"]:

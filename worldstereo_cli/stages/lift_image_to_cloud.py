@@ -57,8 +57,7 @@ def lift(
 ) -> Lift:
     """Lift a photograph into a cloud.
 
-    The focal length is the user's (who types it means it), else from EXIF, else from the depth
-    model, else that of the recipe's default field of view.
+    The focal length is the user's (who types it means it), else of EXIF, the depth model, the recipe.
 
     Args:
         image: The photograph.

@@ -12,6 +12,12 @@ _WORK_PX = 256
 """Long side at which the rules look: cloud texture and noise are gone, trees are not."""
 _MIN_FRAC = 0.02
 """Less sky than this is rather a window or a lamp."""
+_REACH_FRAC = 0.016
+"""How far the rules stop short of the skyline: half their window, as a share of the longer side."""
+_COLOUR_FRAC = 0.08
+"""Window in which the colour of the sky is taken, likewise."""
+_ALIKE = 0.12
+"""Largest difference of a channel between a pixel and the sky around it."""
 
 
 def find_sky(image: Float[Tensor, "3 h w"], far: Bool[Tensor, "h w"] | None = None) -> Bool[Tensor, "h w"]:
@@ -47,7 +53,8 @@ def find_sky(image: Float[Tensor, "3 h w"], far: Bool[Tensor, "h w"] | None = No
     full = torch.nn.functional.interpolate(
         torch.from_numpy(sky.astype(np.float32))[None, None], (height, width), mode="bilinear"
     )
-    return (full[0, 0] > 0.5).to(image.device)
+    pixels = image.permute(1, 2, 0).cpu().numpy()
+    return torch.from_numpy(_grown_back(full[0, 0].numpy() > 0.5, pixels)).to(image.device)
 
 
 def _hanging(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
@@ -62,6 +69,26 @@ def _hanging(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
         opened | ((sizes < 1e-3 * mask.size) & (np.arange(count + 1) > 0))[holes]
     )
     return filled
+
+
+def _grown_back(sky: Bool[np.ndarray, "h w"], image: Float[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
+    """Let the sky reach what it stopped short of: roughness near an edge is the edge's, not the sky's.
+
+    A pixel close to the sky joins it if it has the colour of the sky around there.
+    """
+    if not sky.any():
+        return sky
+    longer = max(sky.shape[0], sky.shape[1])
+    window = 2 * round(_COLOUR_FRAC * longer / 2) + 1
+    weight = ndimage.uniform_filter(sky.astype(np.float32), window)
+    colour = (
+        ndimage.uniform_filter(image * sky[..., None], (window, window, 1))
+        / np.maximum(weight, 1e-6)[..., None]
+    )
+    alike = (weight > 1e-3) & (np.abs(image - colour).max(-1) < _ALIKE)
+    near = ndimage.distance_transform_edt(~sky) < _REACH_FRAC * longer
+    grown: Bool[np.ndarray, "h w"] = ndimage.binary_propagation(sky, mask=sky | (alike & near))
+    return grown
 
 
 def _is_open(
