@@ -11,10 +11,15 @@ from torch import Tensor
 
 from worldstereo_cli.artifacts.cloud import write_cloud
 from worldstereo_cli.artifacts.manifest import Manifest, draft_directory
-from worldstereo_cli.artifacts.scene import Lift
+from worldstereo_cli.artifacts.scene import Generation, Lift, Round
+from worldstereo_cli.artifacts.splats import write_splats
 from worldstereo_cli.artifacts.views import View
 from worldstereo_cli.geometry.cameras import Cameras, focal_from_fov, intrinsics_from_focal
 from worldstereo_cli.geometry.cloud import Cloud
+from worldstereo_cli.geometry.gaussians import Gaussians
+from worldstereo_cli.progress import silent
+from worldstereo_cli.recipe import PlanRecipe
+from worldstereo_cli.stages.plan_cloud_to_cameras import plan
 
 
 @dataclass(frozen=True)
@@ -136,3 +141,47 @@ def write_lift(root: Path, surfaces: list[Plane | Sphere], photo: Cameras) -> Li
         write_cloud(draft / "cloud.ply", lift.cloud)
         lift.manifest.write(draft)
     return lift
+
+
+def gaussians_of(view: View) -> Gaussians:
+    """One round, opaque splat for each pixel, as large as the pixel at its depth."""
+    cloud = cloud_of(view)
+    count = len(cloud)
+    # Three quarters of the spacing as standard deviation: neighbours overlap and leave no holes.
+    return Gaussians(
+        cloud.points,
+        torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(count, 4).clone(),
+        (0.75 * cloud.spacing_m).log()[:, None].expand(count, 3).clone(),
+        torch.full((count,), 4.0),
+        ((cloud.colors - 0.5) / 0.28209479)[:, None],
+    )
+
+
+def write_scene(root: Path, surfaces: list[Plane | Sphere], photo: Cameras) -> Gaussians:
+    """Write a whole finished scene: every stage holds what a perfect one would have made.
+
+    Two paths of 9 poses, `right` and `eloop`, each with a round of 3 frames; splats of the photo.
+    """
+    lift = write_lift(root / "lift", surfaces, photo)
+    recipe = PlanRecipe(trajectories=("right", "eloop"), num_poses=9)
+    planned = plan(root / "lift", root / "plan", recipe, seed=0, progress=silent)
+    rounds = [f"{i:02d}-{path.name}" for i, path in enumerate(planned.paths)]
+    with draft_directory(root / "generate") as draft:
+        for folder, path in zip(rounds, planned.paths, strict=True):
+            (draft / "rounds" / folder).mkdir(parents=True)
+            _round(path.name, surfaces, path.cameras[::4]).write(draft / "rounds" / folder)
+            Manifest(Round.kind, {}, 0, facts={"path": path.name}).write(draft / "rounds" / folder)
+        write_cloud(draft / "cloud.ply", lift.cloud)
+        Manifest(Generation.kind, {}, 0, facts={"rounds": rounds}).write(draft)
+    gaussians = gaussians_of(lift.views[0])
+    with draft_directory(root / "reconstruct") as draft:
+        write_splats(draft / "splats.ply", gaussians)
+        Manifest("reconstruct", {}, 0).write(draft)
+    return gaussians
+
+
+def _round(name: str, surfaces: list[Plane | Sphere], cameras: Cameras) -> Round:
+    views = [render(surfaces, cameras[i]) for i in range(len(cameras))]
+    frames = torch.stack([image for image, _ in views])
+    depth = torch.stack([d.nan_to_num(posinf=0.0) for _, d in views])
+    return Round(name, cameras, frames, torch.zeros_like(depth, dtype=torch.bool), frames, depth)

@@ -81,6 +81,11 @@ class GenerateRecipe(_Section):
 
     backend: Literal["warp"] = "warp"
     """What completes the frames."""
+    num_frames: Annotated[int, Field(ge=2, le=241)] = 8
+    """Frames on each path, for backends that are free to choose. On a sweep of 25 degrees eight are 3.6
+    degrees apart."""
+    depth: Literal["lift", "prior", "embedded", "depth-pro", "depth-anything"] = "lift"
+    """What estimates the depth of frames whose backend does not know it; `lift` is what the lift used."""
 
 
 class ReconstructRecipe(_Section):
@@ -96,7 +101,12 @@ class ViewRecipe(_Section):
     """Viewer page and flythrough."""
 
     flythrough_fps: Annotated[int, Field(ge=1, le=120)] = 24
-    flythrough_seconds: Annotated[float, Field(gt=0, le=300)] = 6.0
+    """Frames of the video in a second."""
+    flythrough_seconds: Annotated[float, Field(gt=0, le=300)] = 8.0
+    """Length of the video; the paths share it evenly. Four paths there and back take two seconds each."""
+    flythrough_long_side_px: Annotated[int, Field(ge=64, le=4096)] = 640
+    """Longer side of the video. Its time goes with the square: 120 frames of 640 px take 10 to 20 s on two
+    cores."""
 
 
 class Recipe(_Section):

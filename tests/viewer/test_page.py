@@ -1,0 +1,233 @@
+"""The viewer page: whole, sealed, within its limit, and right in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+import subprocess
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+import zstandard
+from PIL import Image
+
+from tests import scenes
+from worldstereo_cli.artifacts.scene import Plan
+from worldstereo_cli.artifacts.splats import read_splats
+from worldstereo_cli.errors import ArtifactError, InputError
+from worldstereo_cli.viewer.contents import SceneContents
+from worldstereo_cli.viewer.live import fill, serve, viser_server
+from worldstereo_cli.viewer.page import page_within, write_page
+
+
+@dataclass
+class Embedded:
+    """The data of a page, unpacked without viser."""
+
+    messages: list[dict[str, Any]]
+    buffers: list[bytes]
+
+    @staticmethod
+    def of(page: str) -> Embedded:
+        data = base64.b64decode(re.search(r'__VISER_EMBED_DATA__="([^"]*)"', page)[1])  # type: ignore[index]
+        size = int.from_bytes(data[:8], "little")
+        raw = zstandard.ZstdDecompressor().decompress(data[8:], max_output_size=size)
+        end = 8 + int.from_bytes(raw[:8], "little")
+        head = msgspec.msgpack.decode(raw[8:end])
+        buffers = []
+        for length in head["binaryBufferLengths"]:
+            end += -end % 8
+            buffers.append(raw[end : end + length])
+            end += length
+        return Embedded([message for _, message in head["messages"]], buffers)
+
+    def one(self, kind: str) -> dict[str, Any]:
+        found = [m for m in self.messages if m["type"] == kind]
+        assert len(found) == 1, f"{len(found)} {kind}"
+        return found[0]
+
+    def splats(self) -> np.ndarray[Any, Any]:
+        """Rows of centre (3 floats), one word, six half floats of covariance, and colour."""
+        props = self.one("GaussianSplatsMessage")["props"]
+        words = np.frombuffer(self.buffers[props["buffer"]["__binary_index"]], "<u4").reshape(-1, 8)
+        centres = words[:, :3].copy().view("<f4") * props["scale"]
+        triangle = words[:, 4:7].copy().view("<f2").astype(np.float32) * props["scale"] ** 2
+        colours = words[:, 7:].copy().view("u1") / 255
+        return np.concatenate([centres, triangle, colours], axis=1)
+
+
+def test_the_page_holds_the_splats_where_and_as_they_are(scene_dir: Path, tmp_path: Path) -> None:
+    facts = write_page(scene_dir, tmp_path / "viewer.html")
+    page = (tmp_path / "viewer.html").read_text()
+    splats = read_splats(scene_dir / "reconstruct/splats.ply")
+    assert facts.num_splats == len(splats) == 96 * 64
+    assert facts.size_bytes == (tmp_path / "viewer.html").stat().st_size
+    rows = Embedded.of(page).splats()
+    assert np.allclose(rows[:, :3], splats.means.numpy(), atol=1e-5)
+    variance = (splats.scales_m**2).numpy()
+    # Half floats carry eleven bits.
+    assert np.allclose(rows[:, [3, 6, 8]], variance, rtol=1e-3)
+    assert np.allclose(rows[:, [4, 5, 7]], 0, atol=1e-9)
+    colours = (0.5 + 0.28209479 * splats.sh[:, 0]).clamp(0, 1).numpy()
+    assert np.abs(rows[:, 9:12] - colours).max() < 1.01 / 255
+    assert np.abs(rows[:, 12] - splats.opacities.numpy()).max() < 1.01 / 255
+
+
+def test_tiny_and_huge_scenes_keep_the_shape_of_their_splats(scene_dir: Path) -> None:
+    contents = SceneContents.read(scene_dir)
+    for factor in (1e-3, 1e3):
+        gaussians = contents.gaussians
+        scaled = type(gaussians)(
+            gaussians.means * factor,
+            gaussians.quaternions,
+            gaussians.log_scales + float(np.log(factor)),
+            gaussians.opacity_logits,
+            gaussians.sh,
+        )
+        moved = SceneContents("x", scaled, contents.camera, contents.median_depth_m * factor, [])
+        page, _ = page_within(moved, 40_000_000)
+        rows = Embedded.of(page.decode()).splats()
+        assert np.allclose(rows[:, [3, 6, 8]], (scaled.scales_m**2).numpy(), rtol=1e-3), factor
+
+
+def test_the_page_opens_at_the_photo_and_draws_the_paths(scene_dir: Path, tmp_path: Path) -> None:
+    write_page(scene_dir, tmp_path / "viewer.html")
+    embedded = Embedded.of((tmp_path / "viewer.html").read_text())
+    contents = SceneContents.read(scene_dir)
+    assert np.allclose(embedded.one("SetCameraPositionMessage")["position"], 0)
+    assert np.allclose(embedded.one("SetCameraLookAtMessage")["look_at"], [0, 0, contents.median_depth_m])
+    assert np.allclose(embedded.one("SetCameraUpDirectionMessage")["position"], [0, -1, 0])
+    fov = embedded.one("SetCameraFovMessage")["fov"]
+    assert 32 / np.tan(fov / 2) == pytest.approx(float(contents.camera.intrinsics[0, 1, 1]), rel=1e-5)
+    assert embedded.one("SetCameraNearMessage")["near"] < 0.01 * contents.median_depth_m
+    assert embedded.one("SetCameraFarMessage")["far"] > 100 * contents.median_depth_m
+    names = {m["name"] for m in embedded.messages if "name" in m}
+    for path in Plan.read(scene_dir / "plan").paths:
+        assert f"/paths/{path.name}/line" in names
+        assert any(re.fullmatch(rf"/paths/{path.name}/\d+", n) for n in names), "a frustum"
+    lines = [m for m in embedded.messages if m["type"] == "LineSegmentsMessage"]
+    points = np.frombuffer(embedded.buffers[lines[0]["props"]["points"]["__binary_index"]], "<f4")
+    centres = contents.paths[0].cameras.centres.numpy()
+    assert np.allclose(points.reshape(-1, 2, 3), np.stack([centres[:-1], centres[1:]], 1), atol=1e-6)
+
+
+def test_the_page_is_sealed_against_the_network(scene_dir: Path, tmp_path: Path) -> None:
+    write_page(scene_dir, tmp_path / "viewer.html")
+    page = (tmp_path / "viewer.html").read_text()
+    assert "<title>ball &amp; wall - worldstereo</title>" in page
+    policy = re.search(r'<head><meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
+    assert policy, "first thing in the head, before anything could be loaded"
+    for directive in policy[1].split(";"):
+        # Nothing that names a host or a scheme with hosts: only what the page itself carries.
+        assert set(directive.split()[1:]) <= {"'none'", "'unsafe-inline'", "'unsafe-eval'", "blob:", "data:"}
+    assert "default-src 'none'" in policy[1]
+    bare = re.sub(r'__VISER_EMBED_DATA__="[^"]*"', "", page)
+    addresses = set(re.findall(r"(?:https?|wss?)://[\w.-]+", bare))
+    assert addresses <= {"http://www.w3.org"}, "XML namespaces are names, not addresses"
+    assert not re.search(r"""(?:src|href)\s*=\s*["']//""", bare)
+
+
+def test_what_shows_least_is_left_out_of_a_page_that_would_be_too_large(scene_dir: Path) -> None:
+    contents = SceneContents.read(scene_dir)
+    faint = torch.zeros(len(contents.gaussians), dtype=torch.bool)
+    faint[::3] = True
+    logits = torch.where(faint, -5.0, contents.gaussians.opacity_logits)
+    g = contents.gaussians
+    dimmed = type(g)(g.means, g.quaternions, g.log_scales, logits, g.sh)
+    contents = SceneContents(contents.name, dimmed, contents.camera, contents.median_depth_m, contents.paths)
+    whole, count = page_within(contents, 40_000_000)
+    assert count == 96 * 64
+    empty = len(page_within(SceneContents("x", dimmed[:1], contents.camera, 4.0, []), 40_000_000)[0])
+    limit = empty + int(0.75 * (len(whole) - empty))
+    page, shown = page_within(contents, limit)
+    assert len(page) <= limit
+    assert 0.5 * count < shown < 0.8 * count
+    opacities = Embedded.of(page.decode()).splats()[:, 12]
+    dropped_bright = int((~faint).sum()) - int((opacities > 0.5).sum())
+    assert dropped_bright <= max(0, int((~faint).sum()) - shown), "faint ones go first"
+    with pytest.raises(ValueError, match="size of the viewer"):
+        page_within(contents, 1000)
+
+
+def test_an_unfinished_scene_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="reconstruct"):
+        write_page(tmp_path, tmp_path / "viewer.html")
+    assert not (tmp_path / "viewer.html").exists()
+
+
+def test_the_live_server_answers_on_loopback_and_says_nothing_on_stdout(
+    scene_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contents = SceneContents.read(scene_dir)
+    with viser_server() as server:
+        fill(server, contents, contents.gaussians)
+        port = server.get_port()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+            assert answer.status == 200
+        with pytest.raises(InputError, match=f"Port {port} is taken") as caught:
+            serve(scene_dir, port=port, open_browser=False, announce=print)
+        assert "--port" in caught.value.remedy
+    assert capsys.readouterr().out == ""
+
+
+def chromium() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    pytest.skip("there is no Chromium on this machine")
+
+
+def screenshot(page: Path, query: str, out: Path) -> tuple[np.ndarray[Any, Any], str]:
+    """Open a page from disk in headless Chromium; returns the picture (h w 3) and the console."""
+    size = (480, 320)
+    result = subprocess.run(
+        [
+            chromium(), "--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader",
+            "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--disable-background-networking",
+            f"--user-data-dir={out.with_suffix('.profile')}", "--virtual-time-budget=40000",
+            f"--window-size={size[0]},{size[1]}", "--enable-logging=stderr", f"--screenshot={out}",
+            f"{page.as_uri()}{query}",
+        ],
+        capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    console = "\n".join(line for line in result.stderr.splitlines() if "CONSOLE" in line)
+    return np.array(Image.open(out).convert("RGB")).astype(float), console
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_photo_at_first_and_near_things_in_front_from_the_side(tmp_path: Path) -> None:
+    photo = scenes.camera(240, 160)
+    root = tmp_path / "scene"
+    scenes.write_scene(root, scenes.room(), photo)
+    write_page(root, root / "viewer.html")
+    picture, console = screenshot(root / "viewer.html", "", tmp_path / "front.png")
+    truth, _ = scenes.render(scenes.room(), scenes.camera(480, 320))
+    expected = truth.permute(1, 2, 0).numpy() * 255
+    # viser says at the top left that it draws in software, and has a button at the top right.
+    shown = np.ones(picture.shape[:2], dtype=bool)
+    shown[:150, :300] = False
+    shown[:60, -60:] = False
+    for channel in range(3):
+        ours, theirs = picture[shown][:, channel], expected[shown][:, channel]
+        assert np.corrcoef(ours, theirs)[0, 1] > 0.95
+        assert abs(np.median(ours - theirs)) < 4, "sRGB comes out as it went in"
+    assert "Content Security Policy" not in console
+    assert "Refused" not in console
+    # From the right: the ball hides a part of the floor that comes later in the file.
+    side, console = screenshot(
+        root / "viewer.html",
+        "?initialCameraPosition=2.5,-1.5,1&initialCameraLookAt=0.3,0.2,3",
+        tmp_path / "side.png",
+    )
+    red, green, _ = side[175:215, 185:245].reshape(-1, 3).mean(0)
+    assert red > 1.5 * green, "the ball is in front of the floor"
+    floor_red, floor_green, _ = side[250:290, 230:330].reshape(-1, 3).mean(0)
+    assert floor_green > 1.3 * floor_red
+    assert "Refused" not in console

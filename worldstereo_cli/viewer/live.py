@@ -1,0 +1,193 @@
+"""The scene in viser: what the page holds, and what `view` serves on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldstereo_cli.errors import InputError
+from worldstereo_cli.geometry.cameras import Cameras, fov_from_focal
+from worldstereo_cli.geometry.gaussians import Gaussians
+from worldstereo_cli.geometry.rigid import quaternion_from_rotation, rotation_from_quaternion
+from worldstereo_cli.viewer.contents import SceneContents
+
+SH_C0 = 0.28209479177387814
+"""The constant spherical harmonic, 1 / (2 sqrt(pi))."""
+_UNITS_PER_DEPTH = 100.0
+"""viser keeps covariances as half floats, which lose everything below 6e-8. In units of a hundredth of
+the median depth, a splat as large as a pixel (about 1/700 of its depth) has 2e-2, and splats from a
+hundredth to a hundred median depths stay within the format's range."""
+_PATH_COLOURS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167)]
+_FRUSTA_PER_PATH = 4
+_FRUSTUM_DEPTHS = 0.04
+"""Length of a drawn frustum in median depths."""
+_LOOPBACK = "127.0.0.1"
+
+
+def serve(scene_dir: Path, *, port: int, open_browser: bool, announce: Callable[[str], None]) -> None:
+    """Serve a scene to browsers on this machine until interrupted.
+
+    Args:
+        scene_dir: A finished scene.
+        port: The port of the loopback address; 0 takes any that is free.
+        open_browser: Open the page in the default browser.
+        announce: Told the address in one line.
+
+    Raises:
+        ArtifactError: The scene is not finished.
+        InputError: The port is taken or not allowed.
+    """
+    contents = SceneContents.read(scene_dir)
+    with viser_server(port) as server:
+        fill(server, contents, contents.gaussians)
+        address = f"http://{_LOOPBACK}:{server.get_port()}"
+        announce(f"{address}  (Ctrl-C ends)")
+        if open_browser:
+            webbrowser.open(address)
+        # Interrupting the wait is how this ends; `cli.main` turns that into its exit code.
+        threading.Event().wait()
+
+
+@contextmanager
+def viser_server(port: int = 0) -> Iterator[Any]:
+    """Run a viser server on the loopback address; it says nothing on stdout.
+
+    Raises:
+        InputError: The port is taken or not allowed.
+    """
+    _require_port(port)
+    import viser
+
+    # viser greets on stdout, which belongs to results.
+    with contextlib.redirect_stdout(io.StringIO()):
+        server = viser.ViserServer(host=_LOOPBACK, port=port, verbose=False)
+    try:
+        yield server
+    finally:
+        with contextlib.redirect_stdout(io.StringIO()):
+            server.stop()
+
+
+def fill(server: Any, contents: SceneContents, gaussians: Gaussians) -> None:  # noqa: ANN401
+    """Put splats, paths and the opening view into a viser server.
+
+    Args:
+        server: A `viser.ViserServer` (the library has no types that mypy reads).
+        contents: The scene; its paths are drawn as lines with a frustum here and there.
+        gaussians: What is shown of it, all or a part. viser has one colour for a splat, so view-dependent
+            colour is left out.
+    """
+    server.scene.set_up_direction("-y")
+    _add_splats(server, gaussians, contents.median_depth_m)
+    for number, path in enumerate(contents.paths):
+        colour = _PATH_COLOURS[number % len(_PATH_COLOURS)]
+        _add_path(server, f"/paths/{path.name}", path.cameras, colour, contents)
+    _open_at(server, contents.camera, contents.median_depth_m)
+
+
+def _require_port(port: int) -> None:
+    """Check that a port is free; viser would take another one without a word."""
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # A port that a closed server left a moment ago is free, as it is for viser.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_LOOPBACK, port))
+        except (OSError, OverflowError) as error:
+            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            raise InputError(
+                f"Port {port} {'is taken' if taken else 'cannot be used'}.",
+                remedy="Pass another one, or --port 0 for any that is free.",
+            ) from error
+
+
+def _add_splats(server: Any, gaussians: Gaussians, median_depth_m: float) -> None:  # noqa: ANN401
+    units_per_metre = _UNITS_PER_DEPTH / median_depth_m
+    spread = rotation_from_quaternion(gaussians.quaternions) * gaussians.scales_m[:, None, :]
+    spread = spread * units_per_metre
+    # Beyond the largest half float a covariance would become infinite, and its splat vanish.
+    covariance = (spread @ spread.transpose(1, 2)).clamp(-65504, 65504)
+    server.scene.add_gaussian_splats(
+        "/splats",
+        centers=_numpy(gaussians.means * units_per_metre),
+        covariances=_numpy(covariance),
+        rgbs=_numpy((0.5 + SH_C0 * gaussians.sh[:, 0]).clamp(0, 1)),
+        opacities=_numpy(gaussians.opacities[:, None]),
+        scale=1 / units_per_metre,
+    )
+
+
+def _add_path(
+    server: Any,  # noqa: ANN401
+    name: str,
+    cameras: Cameras,
+    colour: tuple[int, int, int],
+    contents: SceneContents,
+) -> None:
+    centres = _numpy(cameras.centres)
+    server.scene.add_line_segments(
+        f"{name}/line",
+        points=np.stack([centres[:-1], centres[1:]], axis=1),
+        colors=colour,
+        thickness=2.0,
+        thickness_units="screen",
+    )
+    quaternions = _numpy(quaternion_from_rotation(cameras.world_from_camera[:, :3, :3]))
+    size_m = _FRUSTUM_DEPTHS * contents.median_depth_m
+    for index in np.unique(np.linspace(0, len(cameras) - 1, _FRUSTA_PER_PATH + 1).round().astype(int)):
+        if _in_the_way(cameras[int(index)], size_m, contents):
+            continue
+        server.scene.add_camera_frustum(
+            f"{name}/{index:03d}",
+            fov=fov_from_focal(float(cameras.intrinsics[index, 1, 1]), cameras.height_px),
+            aspect=cameras.width_px / cameras.height_px,
+            scale=size_m,
+            thickness=1.5,
+            thickness_units="screen",
+            color=colour,
+            wxyz=quaternions[index],
+            position=centres[index],
+        )
+
+
+def _in_the_way(camera: Cameras, size_m: float, contents: SceneContents) -> bool:
+    """Say whether a frustum would hang before the opening view, as those near the photo's camera do."""
+    w, h = camera.width_px, camera.height_px
+    corners = torch.tensor([[0.0, 0, 1], [w, 0, 1], [0, h, 1], [w, h, 1]])
+    rays = size_m * corners @ torch.linalg.inv(camera.intrinsics[0]).T
+    points = torch.cat([torch.zeros(1, 3), rays]) @ camera.world_from_camera[0, :3, :3].T + camera.centres
+    pixels, depth = contents.camera.project(points)
+    size = torch.tensor([contents.camera.width_px, contents.camera.height_px])
+    # A window wider than the photo shows more to the sides: half as much again counts as seen.
+    seen = ((pixels[0] - 0.5 * size).abs() < 0.75 * size).all(-1)
+    return bool((seen & (depth[0] > 0) & (depth[0] < 0.25 * contents.median_depth_m)).any()) or bool(
+        (points[0] - contents.camera.centres[0]).norm() < size_m
+    )
+
+
+def _open_at(server: Any, camera: Cameras, median_depth_m: float) -> None:  # noqa: ANN401
+    """Open at the photo's own view, and turn about the point at median depth."""
+    pose = camera.world_from_camera[0].detach().cpu().double()
+    opening = server.initial_camera
+    opening.position = tuple(pose[:3, 3].tolist())
+    opening.look_at = tuple((pose[:3, 3] + median_depth_m * pose[:3, 2]).tolist())
+    opening.up = tuple((-pose[:3, 1]).tolist())
+    opening.fov = fov_from_focal(float(camera.intrinsics[0, 1, 1]), camera.height_px)
+    # The defaults, 1 cm and 1 km, would cut a macro in front and a mountain behind.
+    opening.near = 2e-3 * median_depth_m
+    opening.far = 1e4 * median_depth_m
+
+
+def _numpy(values: torch.Tensor) -> Any:  # noqa: ANN401
+    return values.detach().cpu().float().numpy()

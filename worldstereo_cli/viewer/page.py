@@ -1,0 +1,136 @@
+"""The scene as one HTML file that opens from disk and asks nothing of the network."""
+
+from __future__ import annotations
+
+import html
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from worldstereo_cli.errors import BackendError
+from worldstereo_cli.geometry.gaussians import Gaussians
+from worldstereo_cli.viewer.contents import SceneContents
+from worldstereo_cli.viewer.live import fill, viser_server
+
+MAX_PAGE_BYTES = 40_000_000
+"""Mail, phones and repositories still take a page of this size. It holds some 1.6 million splats."""
+
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' blob:; style-src 'unsafe-inline';"
+    " worker-src blob: data:; connect-src blob: data:; img-src blob: data:; font-src data:"
+)
+"""What the browser lets the page load: what is inside it, and nothing from any network."""
+
+_CLASSIC_WORKERS = """<script>
+if (location.protocol === "file:") {
+  const NativeBlob = window.Blob, NativeWorker = window.Worker;
+  const script = (part) =>
+    typeof part === "string" ? part.replaceAll("import.meta.url", "self.location.href") : part;
+  window.Blob = class extends NativeBlob {
+    constructor(parts, options) {
+      super(options?.type?.startsWith("text/javascript") ? parts.map(script) : parts, options);
+    }
+  };
+  window.Worker = class extends NativeWorker {
+    constructor(address, options) {
+      super(address, { ...options, type: "classic" });
+    }
+  };
+}
+</script>"""
+"""Chromium refuses to start a module worker for a page that lies on disk, and viser sorts splats in one:
+unsorted, far surfaces are drawn over near ones as soon as the view moves. The worker is a single script
+that only asks for its own address, so it runs as a classic worker, which is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageFacts:
+    """What a written page holds."""
+
+    num_splats: int
+    """Splats in the page; fewer than the scene has where the size limit bites."""
+    size_bytes: int
+
+
+def write_page(scene_dir: Path, path: Path, *, max_bytes: int = MAX_PAGE_BYTES) -> PageFacts:
+    """Write a scene as a self-contained viewer page.
+
+    It opens at the photo's own view; drag to orbit, W A S D to fly. Where all splats do not fit into
+    the limit, the ones that show least are left out.
+
+    Args:
+        scene_dir: A finished scene.
+        path: The HTML file; replaced if it exists.
+        max_bytes: Upper bound of its size.
+
+    Raises:
+        ArtifactError: The scene is not finished.
+        BackendError: viser is of a version that writes another kind of page.
+        ValueError: The viewer alone is larger than `max_bytes`.
+    """
+    contents = SceneContents.read(scene_dir)
+    page, num_splats = page_within(contents, max_bytes)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(page)
+    draft.replace(path)
+    return PageFacts(num_splats, len(page))
+
+
+def page_within(contents: SceneContents, max_bytes: int) -> tuple[bytes, int]:
+    """Build the page with as many splats as fit.
+
+    Returns:
+        The page, and how many splats it shows.
+
+    Raises:
+        ValueError: Not even one splat fits.
+    """
+    gaussians = contents.gaussians
+    order: torch.Tensor | None = None
+    keep = len(gaussians)
+    while True:
+        shown = gaussians if order is None else gaussians[order[:keep].sort().values]
+        page = _page(contents, shown)
+        if len(page) <= max_bytes:
+            return page, keep
+        if order is None:
+            order = _by_visibility(gaussians, contents.camera.centres[0])
+        # Compression varies a little with what is left, hence the margin.
+        keep = int(0.97 * keep * max_bytes / len(page))
+        if keep < 1:
+            raise ValueError(f"Expected a limit above the size of the viewer, got {max_bytes} bytes.")
+
+
+def _by_visibility(gaussians: Gaussians, viewpoint: torch.Tensor) -> torch.Tensor:
+    """Order splats by what they show from the photo's place: opacity times the area that they cover."""
+    largest_two = gaussians.log_scales.sort(-1, descending=True).values[:, :2].sum(-1)
+    distance = (gaussians.means - viewpoint).norm(dim=-1).clamp_min(1e-6)
+    shown = gaussians.opacities.log() + largest_two - 2 * distance.log()
+    order: torch.Tensor = shown.argsort(descending=True, stable=True)
+    return order
+
+
+def _page(contents: SceneContents, gaussians: Gaussians) -> bytes:
+    with viser_server() as server:
+        fill(server, contents, gaussians)
+        page: str = server.get_scene_serializer().as_html(dark_mode=True)
+    return _sealed(page, contents.name).encode()
+
+
+def _sealed(page: str, name: str) -> str:
+    """Name the page after its scene, forbid it every address but its own parts, make it work from disk."""
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    title = f"<title>{html.escape(name)} - worldstereo</title>"
+    for mark, replacement in (
+        ("<head>", f"<head>{policy}{_CLASSIC_WORKERS}"),
+        ("<title>Viser</title>", title),
+    ):
+        if page.count(mark) != 1:
+            raise BackendError(
+                f"This version of viser writes pages without one {mark}.",
+                remedy="pip install 'viser>=1.1,<2'",
+            )
+        page = page.replace(mark, replacement)
+    return page
