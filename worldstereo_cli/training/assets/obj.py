@@ -132,8 +132,8 @@ def _carry_uv(points: F64, triangles: F64, uv: F64) -> F64:
     a, b, c = (e1 * e1).sum(-1), (e1 * e2).sum(-1), (e2 * e2).sum(-1)
     det = np.maximum(a * c - b * b, 1e-12 * np.maximum(a * c, 1e-12))
     d1, d2 = (p * e1[:, None]).sum(-1), (p * e2[:, None]).sum(-1)
-    s = ((c[:, None] * d1 - b[:, None] * d2) / det[:, None]).clip(-3, 4)
-    t = ((a[:, None] * d2 - b[:, None] * d1) / det[:, None]).clip(-3, 4)
+    s = ((c[:, None] * d1 - b[:, None] * d2) / det[:, None]).clip(-30, 31)
+    t = ((a[:, None] * d2 - b[:, None] * d1) / det[:, None]).clip(-30, 31)
     du, dv = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
     result: F64 = uv[:, :1] + s[..., None] * du[:, None] + t[..., None] * dv[:, None]
     return result

@@ -49,7 +49,7 @@ def compile_cpu(cache_dir: Path | None = None) -> Path:
     target = folder / f"scenes_cpu_{platform.machine()}_{source_digest(CPU_FLAGS)}.so"
     if target.exists():
         return target
-    compiler = next((found for name in ("g++", "clang++", "c++") if (found := shutil.which(name))), None)
+    compiler = next((found for name in ("clang++", "g++", "c++") if (found := shutil.which(name))), None)
     if compiler is None:
         raise BackendError(
             "Rendering scenes on a CPU needs a C++ compiler.", remedy="Install g++ or clang++."

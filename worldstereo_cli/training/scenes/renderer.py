@@ -107,7 +107,8 @@ class SceneRenderer:
     """Writes and renders scenes; one seed is one scene with one camera.
 
     An image depends on its seed, its size, `samples`, the mixture and the assets, and on nothing
-    else in the batch.
+    else in the batch. Compilers evaluate the arguments of a call in different orders, so a seed is one
+    scene for nvcc and clang and may be another for g++; the distribution is the same.
     """
 
     def __init__(self, device: str | torch.device = "cpu", assets_dir: Path | None = None) -> None:

@@ -224,7 +224,10 @@ DEVICE_CALL void furnish_middle(Builder& b, Room room, int style) {
       table(b, f, uniform(r, .6f, 1.3f), uniform(r, .5f, .8f), h);
       clutter(b, f, vec(0, h, 0), .7f, .4f, pick(r, 1, 7), .2f);
     } else if (style == KITCHEN && u < .5f) kitchen_run(b, f, uniform(r, 1.f, 2.2f), false);
-    else if (style == STORAGE && u < .7f) storage_pile(b, f, 1.f, 1.f);
+    else if (style == STORAGE && u < .5f) storage_pile(b, f, 1.f, 1.f);
+    else if (style == STORAGE && u < .75f) {  // a garage
+      if (mesh(b, f, chance(r, .5f) ? PACK_VEHICLE : PACK_OUTDOOR, material(b, METAL), vec(0, 0, 0), uniform(r, .8f, 1.3f))) note(b, f, .6f);
+    }
     else if (u < .8f) chair(b, f);
     else if (u < .88f) person(b, f, uniform(r, 1.5f, 1.9f), chance(r, .3f));
     else if (u < .91f) animal(b, f, uniform(r, .3f, .7f));

@@ -247,7 +247,7 @@ DEVICE_CALL void street_traffic(Builder& b, Street& st, bool driving) {
   n = pick(r, 0, 5);
   for (int i = 0; i < n; i++) {
     Frame f = frame_at(sign(r) * (st.road * .5f + uniform(r, -.6f, 1.f) * st.walk), .08f, uniform(r, 2, 26), uniform(r, 0, TAU));
-    if (!(chance(r, .15f) && mesh(b, f, PACK_PERSON, material(b, FABRIC), vec(0, 0, 0), uniform(r, 1.5f, 1.85f)))) person(b, f, uniform(r, 1.5f, 1.9f), false);
+    person(b, f, uniform(r, 1.5f, 1.9f), false);
   }
 }
 

@@ -189,6 +189,8 @@ DEVICE_CALL void head(Builder& b, Frame f, Vec3 neck, float s, int skin) {
 // A body of capsules. `sitting` puts the hips at 0.45 m and bends the legs.
 DEVICE_CALL void person(Builder& b, Frame f, float height, bool sitting) {
   Rng& r = b.rng;
+  Turn none = {0, 0, 0};
+  if (!sitting && chance(r, .35f) && mesh(b, f, PACK_PERSON, material(b, FABRIC), vec(0, 0, 0), 0, none)) return;
   float s = height / 1.75f, wide = uniform(r, .85f, 1.2f);
   int skin = material(b, SKIN), shirt = material(b, FABRIC), trousers = material(b, FABRIC), shoe = material(b, BLACK);
   float hip = sitting ? .48f : .92f, stride = sitting ? 0.f : uniform(r, -.25f, .25f);

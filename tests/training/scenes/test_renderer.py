@@ -1,0 +1,146 @@
+"""Promises of the scene renderer, kept on its CPU build."""
+
+import shutil
+
+import pytest
+import torch
+
+from worldstereo_cli.training.scenes import (
+    CATEGORIES,
+    SceneCameras,
+    SceneRenderer,
+    preview_srgb,
+)
+from worldstereo_cli.training.scenes.renderer import mixture_weights
+
+pytestmark = pytest.mark.skipif(
+    not any(shutil.which(name) for name in ("g++", "clang++", "c++")), reason="needs a C++ compiler"
+)
+WIDTH, HEIGHT = 32, 24
+
+
+@pytest.fixture(scope="module")
+def renderer():
+    return SceneRenderer("cpu")
+
+
+def looking_down(height_m, count=1):
+    """World from camera of a camera above the ground that looks straight down."""
+    pose = torch.eye(4).repeat(count, 1, 1)
+    pose[:, :3, :3] = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+    pose[:, 1, 3] = -height_m
+    return pose
+
+
+def lens(focal_px, count=1):
+    k = torch.tensor([[focal_px, 0.0, WIDTH / 2], [0.0, focal_px, HEIGHT / 2], [0.0, 0.0, 1.0]])
+    return k.repeat(count, 1, 1)
+
+
+def unproject(batch):
+    """World point of every pixel, (b h w 3)."""
+    _, height, width = batch.depth_m.shape
+    v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    rays = torch.stack([u, v, torch.ones_like(u)], -1) @ batch.intrinsics.inverse().mT[:, None]
+    camera = rays * batch.depth_m[..., None]
+    pose = batch.world_from_camera[:, None]
+    return camera @ pose[..., :3, :3].mT + pose[:, :, None, :3, 3]
+
+
+def test_every_category_renders_finite_light_and_positive_depth(renderer):
+    for name in CATEGORIES:
+        batch = renderer.render(range(3), WIDTH, HEIGHT, mixture={name: 1.0})
+        assert batch.valid.all(), name
+        assert (batch.category == CATEGORIES.index(name)).all()
+        assert torch.isfinite(batch.rgb_linear).all() and (batch.rgb_linear >= 0).all()
+        assert (batch.depth_m > 0).all()
+        assert not torch.isnan(batch.depth_m).any()
+        assert preview_srgb(batch.rgb_linear).std() > 0.02, f"{name} shows nothing"
+
+
+def test_a_seed_is_a_scene_whatever_stands_beside_it(renderer):
+    together = renderer.render([5, 6, 7], WIDTH, HEIGHT)
+    alone = renderer.render([7], WIDTH, HEIGHT)
+    assert torch.equal(together.rgb_linear[2], alone.rgb_linear[0])
+    assert torch.equal(together.depth_m[2], alone.depth_m[0])
+    assert not torch.equal(together.depth_m[1], together.depth_m[2])
+
+
+def test_ground_seen_from_above_is_as_far_as_the_camera_is_high(renderer):
+    # Driving scenes stand on the plane y = 0; far to the side and behind there is nothing but ground,
+    # or a slab of lawn and pavement at most 16 cm high.
+    pose = looking_down(5.0, 4)
+    pose[:, 0, 3], pose[:, 2, 3] = 500.0, -900.0
+    batch = renderer.render(
+        range(4), WIDTH, HEIGHT, mixture={"driving": 1.0}, cameras=SceneCameras(pose, lens(40.0, 4))
+    )
+    # z-depth is constant over a plane parallel to the image; the ray length is not.
+    assert torch.allclose(batch.depth_m, torch.full_like(batch.depth_m, 5.0), atol=1e-4)
+
+
+def test_walls_floor_and_ceiling_of_a_room_are_a_box(renderer):
+    # From one point of an empty upper corner region, opposite views measure the room: the sum of the
+    # largest z-depths of two opposite cameras is the same from any point of the room.
+    spans = []
+    for x in (0.0, 0.4):
+        pose = torch.eye(4).repeat(2, 1, 1)
+        pose[1, 0, 0] = pose[1, 2, 2] = -1.0
+        pose[:, 0, 3], pose[:, 1, 3] = x, -2.05
+        batch = renderer.render(
+            [11, 11], WIDTH, HEIGHT, mixture={"room": 1.0}, cameras=SceneCameras(pose, lens(60.0, 2))
+        )
+        spans.append(float(batch.depth_m.flatten(1).max(1).values.sum()))
+    assert spans[0] > 2.0
+    assert abs(spans[0] - spans[1]) < 2e-3
+
+
+def test_two_views_of_a_scene_agree(renderer):
+    seeds = [21, 21]
+    own = renderer.render([21], WIDTH, HEIGHT, mixture={"room": 1.0})
+    pose = own.world_from_camera.repeat(2, 1, 1)
+    pose[1, :3, 3] += 0.06 * pose[1, :3, 0]
+    cameras = SceneCameras(pose, own.intrinsics.repeat(2, 1, 1))
+    pair = renderer.render(seeds, WIDTH, HEIGHT, mixture={"room": 1.0}, cameras=cameras)
+    assert torch.allclose(pair.depth_m[0], own.depth_m[0], rtol=1e-3)
+    points = unproject(pair)
+    view = torch.linalg.inv(pose[1])
+    in_second = points[0] @ view[:3, :3].T + view[:3, 3]
+    pixel = in_second @ pair.intrinsics[1].T
+    u, v, z = pixel[..., 0] / pixel[..., 2], pixel[..., 1] / pixel[..., 2], in_second[..., 2]
+    inside = (u >= 0) & (u < WIDTH) & (v >= 0) & (v < HEIGHT)
+    seen = pair.depth_m[1][v[inside].long(), u[inside].long()]
+    agree = ((seen - z[inside]).abs() < 0.05 * z[inside]).float().mean()
+    # Edges and what one view hides from the other are the rest.
+    assert inside.float().mean() > 0.7
+    assert agree > 0.8
+
+
+def test_level_cameras_have_up_against_gravity(renderer):
+    batch = renderer.render(range(6), WIDTH, HEIGHT, mixture={"driving": 1.0})
+    assert (batch.up_camera[:, 1] < -0.95).all()
+    rotation = batch.world_from_camera[:, :3, :3]
+    assert torch.allclose(rotation @ rotation.mT, torch.eye(3).expand(6, 3, 3), atol=1e-4)
+    assert torch.allclose(torch.linalg.det(rotation), torch.ones(6), atol=1e-4)
+
+
+def test_hand_held_cameras_are_close_and_look_down(renderer):
+    batch = renderer.render(range(24), 16, 12, mixture={"handheld": 1.0})
+    medians = batch.depth_m.flatten(1).median(1).values
+    assert 0.5 < medians.median() < 2.5
+    pitch = torch.asin(-batch.world_from_camera[:, 1, 2])
+    assert pitch.mean() < -0.1
+    assert (batch.depth_m < 0.15).float().mean((1, 2)).max() < 0.4, "no camera is buried"
+
+
+def test_the_field_of_view_belongs_to_the_long_side(renderer):
+    wide = renderer.render([3], 48, 24, mixture={"room": 1.0})
+    tall = renderer.render([3], 24, 48, mixture={"room": 1.0})
+    assert torch.isclose(wide.intrinsics[0, 0, 0], tall.intrinsics[0, 1, 1])
+    assert torch.isclose(wide.intrinsics[0, 0, 0], wide.intrinsics[0, 1, 1])
+
+
+def test_a_wrong_mixture_is_refused():
+    with pytest.raises(ValueError, match="castle"):
+        mixture_weights({"castle": 1.0})
+    with pytest.raises(ValueError, match="positive sum"):
+        mixture_weights({"room": 0.0})
