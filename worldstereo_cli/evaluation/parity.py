@@ -10,7 +10,7 @@ from worldstereo_cli.errors import InputError
 from worldstereo_cli.evaluation.parity_cameras import check_camera
 from worldstereo_cli.evaluation.parity_golden import Deviation, Golden
 from worldstereo_cli.evaluation.parity_pipeline import check_clip, check_pipelines, check_sampler
-from worldstereo_cli.evaluation.parity_points import check_point_render
+from worldstereo_cli.evaluation.parity_points import check_depth_lift, check_point_render
 from worldstereo_cli.evaluation.parity_transformer import check_transformer
 from worldstereo_cli.progress import Progress, silent
 
@@ -96,7 +96,9 @@ def _kind(golden: Golden) -> tuple[str, _Check | None]:
         return "picture preprocessing", check_clip
     if "hole_mask" in last:
         return "point rendering", check_point_render
-    if "w2c" in last and "overlap" not in last and "contracted_depth" not in last:
+    if "contracted_depth" in last:
+        return "depth lifting", check_depth_lift
+    if "w2c" in last and "overlap" not in last:
         return "cameras", check_camera
     return "", None
 

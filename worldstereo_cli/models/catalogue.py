@@ -223,9 +223,8 @@ def _whole(folder: Path, stem: str) -> bool:
 def _snapshot(source: Source, cache: Path | None) -> Path | None:
     """Return the folder that holds a repository's commit, if any of it is here."""
     from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
 
-    root = Path(cache or constants.HF_HUB_CACHE) / repo_folder_name(repo_id=source.repo, repo_type="model")
+    root = Path(cache or constants.HF_HUB_CACHE) / f"models--{source.repo.replace('/', '--')}"
     reference = root / "refs" / source.revision
     commit = reference.read_text().strip() if reference.is_file() else source.revision
     folder = root / "snapshots" / commit

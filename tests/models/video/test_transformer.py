@@ -151,8 +151,7 @@ def test_feed_forward_in_pieces_is_the_same() -> None:
     model, given, remembered = build(), inputs(), memory()
     with torch.no_grad():
         expected = model(**given, **remembered)
-        for block in model.blocks:
-            block.feed_forward_rows = 7
+        model.process_feed_forward_in(7)
         torch.testing.assert_close(model(**given, **remembered), expected, atol=2e-6, rtol=0)
 
 

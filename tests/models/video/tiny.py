@@ -26,7 +26,8 @@ def build(
     model = WorldStereoTransformer(backbone, control, text).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
+            fan_in = parameter[0].numel() if parameter.ndim > 1 else 100
+            parameter.add_(torch.randn_like(parameter) / fan_in**0.5)
     return model
 
 

@@ -157,6 +157,8 @@ class ModelConfig(_Section):
     """Set for few-step models; others are sampled with guidance."""
     text: TextConfig = TextConfig()
     quirks: Quirks = Quirks()
+    max_references: Annotated[int, Field(ge=0)] = 8
+    """Past views that a clip may look at, for models that remember."""
 
     @model_validator(mode="before")
     @classmethod
@@ -176,6 +178,11 @@ class ModelConfig(_Section):
         if not self.sizes or any(side < 16 or side % 16 for size in self.sizes for side in size):
             raise ValueError("scale_map must list sizes whose sides are multiples of 16")
         return self
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the model was trained to look at past views."""
+        return self.control is not None and self.control.main_camera_embedding
 
     def size_for(self, width_px: int, height_px: int) -> tuple[int, int]:
         """Return (width, height) in pixels of the trained size whose aspect is nearest to a picture's."""

@@ -175,6 +175,9 @@ def clean_prompt(prompt: str) -> str:
 
 def _from_pretrained(kind: type, folder: Path, device: torch.device, dtype: torch.dtype):  # type: ignore[no-untyped-def]  # noqa: ANN202
     """Load a transformers model from safetensors, straight to its device."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     try:
         return kind.from_pretrained(  # type: ignore[attr-defined]
             folder, dtype=dtype, device_map={"": device}, local_files_only=True, use_safetensors=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -70,6 +71,11 @@ class WorldStereoTransformer(WanTransformer3DModel):  # type: ignore[misc]
             self.camera_embedding = CameraTokenMLP(control.camera_embedding_dim, backbone.width)
         if control.ref_embedding:
             self.ref_index_embedding = nn.Embedding(_NUM_KEYFRAMES_EMBEDDED, backbone.width)
+
+    def process_feed_forward_in(self, rows: int | None) -> None:
+        """Send so many tokens at once through every feed-forward; None for all. Less memory, same result."""
+        for block in self.blocks:
+            cast(StereoBlock, block).feed_forward_rows = rows
 
     def forward(
         self,

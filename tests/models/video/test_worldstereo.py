@@ -1,0 +1,204 @@
+"""The backend of WorldStereo's architecture makes clips from a weights folder alone."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from released import KEYFRAMES, write_embedded, write_released
+
+from worldstereo_cli.errors import BackendError, OutOfMemory
+from worldstereo_cli.geometry.cameras import Cameras, intrinsics_from_focal
+from worldstereo_cli.geometry.rigid import look_at
+from worldstereo_cli.models.catalogue import find_weights
+from worldstereo_cli.models.video.protocol import ClipRequest, ClipSize, References
+from worldstereo_cli.models.video.worldstereo import VideoSettings, WorldStereoBackend
+
+HEIGHT, WIDTH = 32, 48
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_released(tmp_path_factory.mktemp("released"))
+
+
+def backend(folder: Path, cache: Path, **settings) -> WorldStereoBackend:
+    return WorldStereoBackend(find_weights(str(folder)), VideoSettings(prompt_cache=cache, **settings))
+
+
+def path_of(num: int) -> Cameras:
+    angle = torch.linspace(0, 0.4, num)
+    centres = torch.stack([2 * angle.sin(), 0 * angle, 2 - 2 * angle.cos()], -1)
+    pose = look_at(centres, torch.tensor([0.0, 0.0, 2.0]).expand(num, 3), torch.tensor([0.0, 1.0, 0.0]))
+    return Cameras(pose, intrinsics_from_focal(40.0, WIDTH, HEIGHT).repeat(num, 1, 1), WIDTH, HEIGHT)
+
+
+def request(seed: int = 0, prompt: str = "a room with chairs", references: int = 0) -> ClipRequest:
+    generator = torch.Generator().manual_seed(3)
+    control = torch.rand(KEYFRAMES, 3, HEIGHT, WIDTH, generator=generator)
+    cameras = path_of(KEYFRAMES)
+    remembered = None
+    if references:
+        images = torch.rand(references, 3, HEIGHT, WIDTH, generator=generator)
+        index = torch.arange(references) % (KEYFRAMES - 1) + 1
+        remembered = References(images, path_of(references), index)
+    return ClipRequest(
+        cameras=cameras,
+        control=control,
+        control_depth_m=torch.ones(KEYFRAMES, HEIGHT, WIDTH),
+        hole=torch.rand(KEYFRAMES, HEIGHT, WIDTH, generator=generator) > 0.7,
+        first_frame=torch.rand(3, HEIGHT, WIDTH, generator=generator),
+        seen=None,
+        prompt=prompt,
+        seed=seed,
+        references=remembered,
+    )
+
+
+def test_a_released_folder_makes_a_clip_that_its_seed_decides(released: Path, tmp_path: Path) -> None:
+    made = backend(released, tmp_path)
+    assert made.name == "worldstereo-tiny"
+    assert made.clip_size(900, 600) == ClipSize(KEYFRAMES, 48, 32)
+    assert made.clip_size(600, 900) == ClipSize(KEYFRAMES, 32, 48)
+    first = made.generate(request(seed=1)).frames
+    assert first.shape == (KEYFRAMES, 3, HEIGHT, WIDTH)
+    assert 0 <= float(first.min()) < float(first.max()) <= 1
+    assert torch.equal(backend(released, tmp_path).generate(request(seed=1)).frames, first)
+    assert not torch.equal(made.generate(request(seed=2)).frames, first)
+
+
+def test_everything_in_a_request_reaches_the_frames(released: Path, tmp_path: Path) -> None:
+    made = backend(released, tmp_path)
+    plain = request(references=2)
+    frames = made.generate(plain).frames
+    moved = plain.cameras.world_from_camera.clone()
+    moved[1, 0, 3] += 0.5
+    other_images = replace(plain.references, images=plain.references.images.flip(0))
+    for changed in (
+        replace(plain, prompt="blurred"),
+        replace(plain, control=plain.control.flip(0)),
+        replace(plain, hole=~plain.hole),
+        replace(plain, first_frame=plain.first_frame.flip(0)),
+        replace(plain, cameras=replace(plain.cameras, world_from_camera=moved)),
+        replace(plain, references=other_images),
+    ):
+        assert float((made.generate(changed).frames - frames).abs().max()) > 1e-5
+
+
+def test_the_first_frame_is_known_whatever_the_control_shows_there(released: Path, tmp_path: Path) -> None:
+    made = backend(released, tmp_path)
+    plain = request()
+    control, hole = plain.control.clone(), plain.hole.clone()
+    control[0], hole[0] = 0.5, True
+    again = replace(plain, control=control, hole=hole)
+    assert torch.equal(made.generate(again).frames, made.generate(plain).frames)
+
+
+def test_shards_and_one_file_are_the_same_model(released: Path, tmp_path: Path) -> None:
+    sharded = write_released(tmp_path / "sharded", sharded=True)
+    expected = backend(released, tmp_path).generate(request()).frames
+    assert torch.equal(backend(sharded, tmp_path).generate(request()).frames, expected)
+
+
+def test_frozen_tensors_may_come_from_the_base(released: Path, tmp_path: Path) -> None:
+    lacking = write_released(tmp_path / "lacking", lacking="attn2")
+    expected = backend(released, tmp_path).generate(request()).frames
+    assert torch.equal(backend(lacking, tmp_path).generate(request()).frames, expected)
+    without_branch = write_released(tmp_path / "branch", lacking="controlnet.proj_in")
+    with pytest.raises(BackendError, match=r"2 missing \(controlnet.proj_in"):
+        backend(without_branch, tmp_path).generate(request())
+
+
+def test_a_model_with_guidance_leads_away_from_its_negative_prompt(tmp_path: Path) -> None:
+    folder = write_released(tmp_path / "guided", distilled=False)
+    strong = backend(folder, tmp_path, num_steps=3, guidance=5.0).generate(request()).frames
+    weak = backend(folder, tmp_path, num_steps=3, guidance=1.0).generate(request()).frames
+    assert float((strong - weak).abs().max()) > 1e-4
+
+
+def test_a_prompt_is_embedded_once_and_then_needs_no_encoder(released: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(released.parent, copy)
+    cache = tmp_path / "cache"
+    folder = copy / released.name
+    expected = backend(folder, cache).generate(request()).frames
+    assert len(list(cache.glob("*.safetensors"))) == 1
+    weights = copy / "base/text_encoder/model.safetensors"
+    emptied = weights.with_suffix(".moved")
+    weights.rename(emptied)
+    made = backend(folder, cache)
+    with pytest.raises(BackendError, match=r"holds no model.safetensors"):
+        made.generate(request())  # its size is needed for the memory plan
+    emptied.rename(weights)
+    shutil.rmtree(copy / "base/tokenizer")
+    (copy / "base/tokenizer").mkdir()
+    assert torch.equal(made.generate(request()).frames, expected)
+    with pytest.raises(BackendError, match="tokenizer"):
+        made.generate(request(prompt="a camera"))
+
+
+def test_no_prompt_is_a_neutral_one(released: Path, tmp_path: Path) -> None:
+    made = backend(released, tmp_path)
+    neutral = made.generate(request(prompt="")).frames
+    assert float((made.generate(request()).frames - neutral).abs().max()) > 1e-5
+
+
+def test_a_small_model_needs_one_folder_and_no_encoders(tmp_path: Path) -> None:
+    folder = write_embedded(tmp_path)
+    made = backend(folder, tmp_path / "cache")
+    frames = made.generate(request(references=1)).frames
+    assert frames.shape == (KEYFRAMES, 3, HEIGHT, WIDTH)
+    assert made.folder.licence == "Apache-2.0"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_our_own_weights_see_the_right_ray_grid(tmp_path: Path) -> None:
+    folder = write_embedded(tmp_path)
+    right = backend(folder, tmp_path).generate(request()).frames
+    config = json.loads((folder / "config.json").read_text())
+    del config["quirks"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert float((backend(folder, tmp_path).generate(request()).frames - right).abs().max()) > 1e-6
+
+
+def test_eight_bit_weights_make_nearly_the_same_clip(released: Path, tmp_path: Path) -> None:
+    full = backend(released, tmp_path).generate(request()).frames
+    packed = backend(released, tmp_path, tier="eight-bit").generate(request()).frames
+    assert 0 < float((packed - full).abs().mean()) < 0.02
+
+
+def test_a_clip_that_cannot_fit_is_refused_before_anything_is_loaded(
+    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worldstereo_cli.models.video import worldstereo
+
+    monkeypatch.setattr(worldstereo, "available_bytes", lambda device: 1000)
+    made = backend(released, tmp_path)
+    with pytest.raises(OutOfMemory, match="even with eight-bit weights"):
+        made.generate(request())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_number_of_cameras_is_a_mistake_of_the_caller(released: Path, tmp_path: Path) -> None:
+    wrong = replace(request(), cameras=path_of(2))
+    with pytest.raises(ValueError, match="Expected 3 cameras, got 2"):
+        backend(released, tmp_path).generate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"nframe": "many"}, "nframe"),
+        ({"scale_map": [[33, 48]]}, "multiples of 16"),
+        ({"controlnet_cfg": {"dim": 4}}, "controlnet_cfg.conv_out_dim"),
+        ({"latent_cond_mode": "other"}, "latent_cond_mode"),
+    ],
+)
+def test_a_config_that_cannot_be_used_names_its_field(released: Path, tmp_path: Path, change, words) -> None:
+    shutil.copytree(released, tmp_path / "w")
+    config = {**json.loads((tmp_path / "w/config.json").read_text()), **change}
+    (tmp_path / "w/config.json").write_text(json.dumps(config))
+    with pytest.raises(BackendError, match=words):
+        backend(tmp_path / "w", tmp_path)

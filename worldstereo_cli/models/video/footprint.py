@@ -1,0 +1,211 @@
+"""What a clip costs, told from the model's config before anything is loaded: bytes, and arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from worldstereo_cli.errors import OutOfMemory
+from worldstereo_cli.models.eight_bit import EightBitLinear
+from worldstereo_cli.models.video.attention import replace_linears
+from worldstereo_cli.models.video.config import BackboneConfig, ControlConfig, ModelConfig
+from worldstereo_cli.models.video.transformer import WorldStereoTransformer
+
+Tier = Literal["resident", "eight-bit"]
+TIERS: tuple[Tier, ...] = ("resident", "eight-bit")
+"""From fast to small."""
+
+_GIB = 1 << 30
+_SPATIAL_DOWNSAMPLE = 8
+# Bytes for each channel of each token, counted through a block in 2-byte arithmetic: the sequence, its
+# normalised copy, queries, keys and values with the float32 of their rotation.
+_BLOCK_BYTES = 18
+# In pieces of `SMALL_ROWS` tokens the feed-forward adds little; attention is the peak then.
+_BLOCK_BYTES_IN_PIECES = 16
+SMALL_ROWS = 4096
+"""Tokens that go through the feed-forward at once in the small tier."""
+# Feature maps of the autoencoder that live at once at full resolution, in multiples of its base width.
+_CODEC_MAPS = 12
+_RESERVE = 0.04
+"""Part of a device that its allocator cannot use well."""
+_TEXT_TOKENS, _IMAGE_TOKENS = 512, 257
+_EFFICIENCY = 0.6
+"""Of a matrix product's throughput, what a whole forward pass reaches (measured 0.62 on an H200)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """How much one clip asks for."""
+
+    num_keyframes: int
+    width_px: int
+    height_px: int
+    num_references: int
+    num_forwards: int
+    """Forward passes of the transformer: steps, twice with guidance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes and arithmetic of one clip."""
+
+    weights: dict[Tier, int]
+    """Bytes of the transformer."""
+    activations: dict[Tier, int]
+    """Bytes that a forward pass adds."""
+    codec: dict[Tier, int]
+    """Bytes that encoding and decoding add, with the autoencoder itself."""
+    text_encoder: int
+    """Bytes of the text encoder, which runs first and alone."""
+    flops: float
+    """Floating-point operations of the clip's denoising."""
+
+    def peak(self, tier: Tier) -> int:
+        """Return the peak in bytes: whichever is largest of prompt, denoising and decoding."""
+        loaded = self.weights[tier] + max(self.activations[tier], self.codec[tier])
+        return max(self.text_encoder, loaded)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """The tier that was chosen, and what to expect."""
+
+    tier: Tier
+    peak_bytes: int
+    available_bytes: int
+    seconds: float
+    """Expected for one clip's denoising."""
+
+    @property
+    def feed_forward_rows(self) -> int | None:
+        """Tokens that go through the feed-forward at once; None for all."""
+        return SMALL_ROWS if self.tier == "eight-bit" else None
+
+    @property
+    def frames_at_once(self) -> int:
+        """Frames that the autoencoder takes at once."""
+        return 1 if self.tier == "eight-bit" else 4
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        return (
+            f"{self.tier} weights, at most {self.peak_bytes / _GIB:.1f} of {self.available_bytes / _GIB:.1f} "
+            f"GiB, about {self.seconds:.0f} s a clip"
+        )
+
+
+def transformer_bytes(backbone: BackboneConfig, config: ModelConfig, tier: Tier, dtype: torch.dtype) -> int:
+    """Count the transformer's bytes, by building it without memory."""
+    with torch.device("meta"):
+        model = WorldStereoTransformer(backbone, config.control, config.text)
+        total: int = sum(p.numel() for p in model.parameters()) * dtype.itemsize
+        if tier == "resident":
+            return total
+        pack_linears(model)
+    packed = [m for m in model.modules() if isinstance(m, EightBitLinear)]
+    saved = sum(m.weight.numel() * (dtype.itemsize - 1) for m in packed)
+    scales = sum(m.out_features * m.groups for m in packed) * dtype.itemsize
+    return int(total - saved + scales)
+
+
+def pack_linears(model: WorldStereoTransformer) -> None:
+    """Let the linear layers of all blocks keep their weights in eight bits."""
+    replace_linears(model, EightBitLinear, within="blocks")
+    if model.control_config is not None:
+        replace_linears(model, EightBitLinear, within="controlnet.controlnet_blocks")
+
+
+def clip_flops(backbone: BackboneConfig, control: ControlConfig | None, work: Workload) -> float:
+    """Count the floating-point operations of one forward pass: matrix products and attention."""
+    targets = _tokens_of_frame(backbone, work) * work.num_keyframes
+    joint = targets + _tokens_of_frame(backbone, work) * work.num_references
+    width = backbone.width
+    context = _TEXT_TOKENS + (_IMAGE_TOKENS if backbone.image_dim else 0)
+    products = joint * (4 * width**2 + 2 * width * backbone.ffn_dim) + targets * 2 * width**2
+    products += context * 2 * width**2
+    attention = 2 * width * (joint**2 + targets * context)
+    total = 2.0 * backbone.num_layers * (products + attention)
+    if control is not None:
+        dim = control.dim
+        products = targets * (4 * dim**2 + 2 * dim * control.ffn_dim + dim * width)
+        total += 2.0 * control.num_layers * (products + 2 * dim * targets**2)
+    return total
+
+
+def clip_footprint(
+    backbone: BackboneConfig,
+    config: ModelConfig,
+    work: Workload,
+    *,
+    codec_width: int,
+    codec_bytes: int,
+    text_encoder_bytes: int,
+    dtype: torch.dtype,
+) -> Footprint:
+    """Compute what a clip needs.
+
+    Args:
+        backbone: The transformer's config.
+        config: The weights folder's config.
+        work: The clip.
+        codec_width: Base width of the autoencoder.
+        codec_bytes: The autoencoder's weights, in the dtype of the run.
+        text_encoder_bytes: Likewise of the text encoder; 0 without one.
+        dtype: Of the arithmetic.
+    """
+    tokens = _tokens_of_frame(backbone, work) * (work.num_keyframes + work.num_references)
+    wide = dtype.itemsize // 2
+    channels = tokens * backbone.width * max(1, wide)
+    frame = _CODEC_MAPS * codec_width * work.width_px * work.height_px * dtype.itemsize
+    feed_forward = tokens * 2 * backbone.ffn_dim * dtype.itemsize + 6 * channels
+    return Footprint(
+        {tier: transformer_bytes(backbone, config, tier, dtype) for tier in TIERS},
+        {
+            "resident": max(_BLOCK_BYTES * channels, feed_forward),
+            "eight-bit": _BLOCK_BYTES_IN_PIECES * channels,
+        },
+        {"resident": codec_bytes + 4 * frame, "eight-bit": codec_bytes + frame},
+        text_encoder_bytes,
+        clip_flops(backbone, config.control, work) * work.num_forwards,
+    )
+
+
+def choose_tier(
+    footprint: Footprint, available_bytes: int, flops_per_second: float, wanted: Tier | None = None
+) -> MemoryPlan:
+    """Choose the fastest tier that fits.
+
+    Args:
+        footprint: Of a clip.
+        available_bytes: Of the device.
+        flops_per_second: What a large matrix product reaches there.
+        wanted: Take this tier whether it fits or not; None to choose.
+
+    Raises:
+        OutOfMemory: None fits.
+    """
+    usable = int(available_bytes * (1 - _RESERVE))
+    seconds = footprint.flops / (flops_per_second * _EFFICIENCY)
+    for tier in TIERS:
+        if wanted == tier or (wanted is None and footprint.peak(tier) <= usable):
+            return MemoryPlan(tier, footprint.peak(tier), available_bytes, seconds)
+    smallest = TIERS[-1]
+    raise OutOfMemory(
+        f"This model needs {footprint.peak(smallest) / _GIB:.1f} GiB even with {smallest} weights; "
+        f"{usable / _GIB:.1f} GiB are there.",
+        remedy="Use a larger GPU, a smaller model, or --recipe default, which needs no video model.",
+    )
+
+
+def tier_below(tier: Tier) -> Tier | None:
+    """Return the next smaller tier, if there is one."""
+    index = TIERS.index(tier) + 1
+    return TIERS[index] if index < len(TIERS) else None
+
+
+def _tokens_of_frame(backbone: BackboneConfig, work: Workload) -> int:
+    _, rows, columns = backbone.patch_size
+    height, width = work.height_px // _SPATIAL_DOWNSAMPLE, work.width_px // _SPATIAL_DOWNSAMPLE
+    return (height // rows) * (width // columns)

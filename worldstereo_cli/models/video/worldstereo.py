@@ -1,0 +1,288 @@
+"""The frame backend of WorldStereo's own architecture: released weights, or small ones of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from worldstereo_cli.errors import OutOfMemory
+from worldstereo_cli.geometry.camera_encoding import NormalisedFrame, camera_tokens, plucker_map
+from worldstereo_cli.models.catalogue import WeightsFolder
+from worldstereo_cli.models.video.control_branch import Control
+from worldstereo_cli.models.video.denoising import ClipConditions, denoise
+from worldstereo_cli.models.video.device import available_bytes, matmul_flops_per_second
+from worldstereo_cli.models.video.footprint import (
+    Footprint,
+    MemoryPlan,
+    Tier,
+    Workload,
+    choose_tier,
+    clip_footprint,
+    tier_below,
+)
+from worldstereo_cli.models.video.keyframes import KeyframeCodec, conditioning_latent, reference_latents
+from worldstereo_cli.models.video.parts import VideoParts
+from worldstereo_cli.models.video.protocol import Clip, ClipRequest, ClipSize, References
+from worldstereo_cli.models.video.samplers import DistilledSampler, Sampler, UniPCSampler
+from worldstereo_cli.models.video.transformer import ReferenceLatents, WorldStereoTransformer
+from worldstereo_cli.progress import Progress, silent
+
+NEUTRAL_PROMPT = (
+    "The camera moves smoothly through a still, evenly lit scene. Nothing in it moves; every surface stays "
+    "sharp and keeps its shape, colour and place."
+)
+"""Stands in where no prompt is given: it describes what every clip here is, and no content."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSettings:
+    """What a recipe decides about sampling and memory."""
+
+    num_steps: int = 40
+    """Of the solver; models that were distilled keep their own count."""
+    guidance: float = 5.0
+    """How far to go beyond the prompt; distilled models take 1."""
+    tier: Tier | None = None
+    """How the weights are stored; None for the fastest way that fits."""
+    prompt_cache: Path = Path.home() / ".cache" / "worldstereo" / "prompts"
+    """Where embedded prompts are kept."""
+
+
+class WorldStereoBackend:
+    """Completes frames with a video model whose architecture its weights folder states.
+
+    Parts are loaded when the first clip asks for them: the text encoder alone, and let go; the
+    image encoder likewise; autoencoder and transformer stay for the clips that follow.
+    """
+
+    def __init__(
+        self,
+        folder: WeightsFolder,
+        settings: VideoSettings | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        progress: Progress = silent,
+    ) -> None:
+        """Read the configs; nothing heavy yet.
+
+        Raises:
+            BackendError: A config is missing or cannot be used.
+        """
+        self.name = folder.name
+        self.settings = settings or VideoSettings()
+        self._parts = VideoParts.open(folder, torch.device(device))
+        self._progress = progress
+        self._plan: MemoryPlan | None = None
+        self._transformer: WorldStereoTransformer | None = None
+        self._codec: KeyframeCodec | None = None
+
+    @property
+    def folder(self) -> WeightsFolder:
+        """The weights, with their licence and revision."""
+        return self._parts.folder
+
+    def clip_size(self, width_px: int, height_px: int) -> ClipSize:
+        """Return the trained size whose aspect is nearest to a photo's."""
+        width, height = self._parts.config.size_for(width_px, height_px)
+        return ClipSize(self._parts.config.num_keyframes, width, height)
+
+    def footprint(self, size: ClipSize) -> Footprint:
+        """Compute what a clip needs, without loading anything.
+
+        Raises:
+            BackendError: A part of the weights is missing.
+        """
+        config = self._parts.config
+        work = Workload(
+            size.num_frames,
+            size.width_px,
+            size.height_px,
+            config.max_references if config.remembers else 0,
+            self._num_forwards(),
+        )
+        codec_width, codec_bytes = self._parts.codec_size()
+        return clip_footprint(
+            self._parts.backbone,
+            config,
+            work,
+            codec_width=codec_width,
+            codec_bytes=codec_bytes,
+            text_encoder_bytes=self._parts.text_encoder_bytes(),
+            dtype=self._parts.dtype,
+        )
+
+    def plan(self, size: ClipSize) -> MemoryPlan:
+        """Choose how the weights are stored, for clips of this size on this device.
+
+        Raises:
+            OutOfMemory: No way fits.
+            BackendError: A part of the weights is missing.
+        """
+        if self._plan is None:
+            device = self._parts.device
+            self._plan = choose_tier(
+                self.footprint(size),
+                available_bytes(device),
+                matmul_flops_per_second(device, self._parts.dtype),
+                self.settings.tier,
+            )
+        return self._plan
+
+    @torch.inference_mode()
+    def generate(self, request: ClipRequest) -> Clip:
+        """Make the frames of a path.
+
+        Raises:
+            BackendError: A part of the weights is missing or damaged.
+            OutOfMemory: The clip does not fit on the device.
+            ValueError: The request has another number of frames than the model makes.
+        """
+        self._check(request)
+        height, width = request.control.shape[-2:]
+        plan = self.plan(ClipSize(len(request.cameras), width, height))
+        with _memory_errors(plan):
+            text, negative = self._texts(request.prompt)
+            image = self._parts.picture_tokens(_picture(request.first_frame))
+            codec = self._loaded_codec(plan)
+            conditions = replace(
+                self._conditions(request, codec), text=text, negative_text=negative, image=image
+            )
+            latents = denoise(
+                self._loaded_transformer(plan),
+                self._sampler(),
+                self._noise(conditions.first_frame, request.seed),
+                conditions,
+                guidance=self._guidance(),
+                on_step=lambda i, _: self._progress(i + 1, self._num_steps(), "denoising"),
+            )
+            frames = codec.decode(latents)
+        return Clip(frames.cpu(), None)
+
+    def _check(self, request: ClipRequest) -> None:
+        config, frames = self._parts.config, len(request.cameras)
+        if frames != config.num_keyframes:
+            raise ValueError(f"Expected {config.num_keyframes} cameras, got {frames}.")
+        references = request.references
+        if references is not None and len(references.images) > config.max_references:
+            raise ValueError(
+                f"Expected at most {config.max_references} references, got {len(references.images)}."
+            )
+
+    def _conditions(self, request: ClipRequest, codec: KeyframeCodec) -> ClipConditions:
+        """Bring pictures, holes and cameras into the form that the model reads."""
+        config, device, dtype = self._parts.config, self._parts.device, self._parts.dtype
+        mask_channels = self._parts.backbone.mask_channels
+        cameras = request.cameras
+        frame = NormalisedFrame.fit(cameras.camera_from_world)
+        targets = frame.apply(cameras.camera_from_world)
+        rays = plucker_map(
+            targets,
+            cameras.intrinsics,
+            cameras.width_px,
+            cameras.height_px,
+            first_column_px=config.quirks.first_column_px,
+        )
+        # The first frame is known whole: its picture stands in the control, and it has no holes.
+        shown = request.control.clone()
+        shown[0] = request.first_frame
+        holes = request.hole.clone()
+        holes[0] = False
+        rendered = codec.encode(2 * shown - 1).to(dtype)
+        control = Control(
+            rendered,
+            holes[None, None].to(device, dtype),
+            rays.transpose(0, 1)[None].to(device, dtype),
+        )
+        references = None
+        if config.remembers:
+            beside = request.references or _photo_as_reference(request)
+            references = ReferenceLatents(
+                reference_latents(codec, 2 * beside.images - 1, mask_channels).to(dtype),
+                beside.target_index.to(device) - 1,
+                camera_tokens(frame.apply(beside.cameras.camera_from_world))[None].to(device),
+            )
+        known = conditioning_latent(codec, 2 * request.first_frame - 1, config, mask_channels)
+        return ClipConditions(known.to(dtype), control, references, camera_tokens(targets)[None].to(device))
+
+    def _texts(self, prompt: str) -> tuple[Tensor | None, Tensor | None]:
+        """Embed the prompt and, where guidance needs it, the negative one."""
+        encoder = self._parts.prompt_encoder(self.settings.prompt_cache)
+        if encoder is None:
+            return None, None
+        prompts = [prompt or NEUTRAL_PROMPT]
+        if self._guidance() != 1.0:
+            prompts.append(self._parts.config.negative_prompt)
+        if not encoder.is_cached(prompts) and self._parts.device.type != "cpu":
+            # The encoder works alone on the GPU; what is there comes back afterwards.
+            self._transformer = self._codec = None
+            torch.cuda.empty_cache()
+        embedded = encoder.encode(prompts, self._parts.device, self._parts.dtype)
+        return embedded[:1], embedded[1:] if len(prompts) > 1 else None
+
+    def _loaded_codec(self, plan: MemoryPlan) -> KeyframeCodec:
+        if self._codec is None:
+            self._codec = self._parts.codec(plan.frames_at_once)
+        return self._codec
+
+    def _loaded_transformer(self, plan: MemoryPlan) -> WorldStereoTransformer:
+        if self._transformer is None:
+            self._transformer = self._parts.transformer(plan, self._progress)
+        return self._transformer
+
+    def _noise(self, like: Float[Tensor, "1 m f h w"], seed: int) -> Float[Tensor, "1 c f h w"]:
+        """Draw on the CPU, so that a seed means the same everywhere."""
+        shape = (1, self._parts.backbone.out_channels, *like.shape[2:])
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(like.device)
+
+    def _sampler(self) -> Sampler:
+        distilled = self._parts.config.distilled
+        if distilled is not None:
+            return DistilledSampler(distilled, self._parts.device)
+        return UniPCSampler(self._parts.solver(), self.settings.num_steps, device=self._parts.device)
+
+    def _num_steps(self) -> int:
+        distilled = self._parts.config.distilled
+        return self.settings.num_steps if distilled is None else distilled.num_steps
+
+    def _guidance(self) -> float:
+        """Return the guidance; a model without prompts has nothing to be guided away from."""
+        config = self._parts.config
+        prompted = config.distilled is None and config.text.source == "encoder"
+        return self.settings.guidance if prompted else 1.0
+
+    def _num_forwards(self) -> int:
+        return self._num_steps() * (1 if self._guidance() == 1.0 else 2)
+
+
+def _photo_as_reference(request: ClipRequest) -> References:
+    """Let the first frame stand in where nothing is remembered yet."""
+    return References(request.first_frame[None], request.cameras[0], torch.ones(1, dtype=torch.int64))
+
+
+def _picture(image: Float[Tensor, "3 h w"]) -> Image.Image:
+    array = (image.cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+@contextmanager
+def _memory_errors(plan: MemoryPlan) -> Iterator[None]:
+    """Turn an allocator's failure into advice."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        smaller = tier_below(plan.tier)
+        raise OutOfMemory(
+            f"The GPU ran out of memory with {plan.tier} weights, which were expected to fit "
+            f"({plan.describe()}).",
+            remedy=f"--set generate.weights={smaller}  finished rounds are kept."
+            if smaller
+            else "Close other programs on the GPU; the same command goes on.",
+        ) from error
