@@ -19,8 +19,8 @@ from torch import Tensor
 
 from worldstereo_cli.geometry.edge_kernels import (
     drop_speckles,
-    flying_pixels,
     flood_labels,
+    flying_pixels,
     hard_steps,
     local_planes,
     soft_edges,
@@ -90,7 +90,7 @@ def sharpen_depth(
     if bool(unsure.all()):
         raise ValueError("Expected at least one pixel of known depth.")
     unknown = unsure.cpu().numpy()
-    disparity = _filled(1.0 / depth_m.cpu().double().numpy(), unknown)
+    disparity = _filled(1.0 / torch.where(unsure, 1.0, depth_m.double()).cpu().numpy(), unknown)
     open_pixels = unknown | _soft(disparity, settings)
     if open_pixels.all():
         open_pixels = unknown

@@ -281,21 +281,24 @@ def hard_steps(disparity: Float[np.ndarray, "h w"], ratio: float) -> Bool[np.nda
 def flying_pixels(disparity: Float[np.ndarray, "h w"], ratio: float) -> Bool[np.ndarray, "h w"]:
     """Mark pixels that hang between two surfaces: steps down to one side and up to the other.
 
-    Both steps, to the pixels opposite each other, are above `ratio`, and together more than twice
-    what the slopes beyond them continue; so steep surfaces, which go on, are not marked.
+    Both steps, to the pixels opposite each other, are above `ratio` and more than twice the slope
+    that goes on beyond them: a pixel that continues a surface on either side, however steep,
+    belongs to it.
     """
     height, width = disparity.shape
     marked = np.zeros((height, width), np.bool_)
-    for y in range(2, height - 2):
-        for x in range(2, width - 2):
-            here = disparity[y, x]
+    for y in range(3, height - 3):
+        for x in range(3, width - 3):
             for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
-                a, b = disparity[y - dy, x - dx], disparity[y + dy, x + dx]
-                down, up = (here - a, b - here) if b > a else (here - b, a - here)
-                if min(down, up) < ratio * here:
+                steps = np.empty(6)
+                for i in range(6):
+                    before = disparity[y + (i - 3) * dy, x + (i - 3) * dx]
+                    steps[i] = disparity[y + (i - 2) * dy, x + (i - 2) * dx] - before
+                if steps[2] * steps[3] <= 0:
                     continue
-                slope_a = abs(a - disparity[y - 2 * dy, x - 2 * dx])
-                slope_b = abs(disparity[y + 2 * dy, x + 2 * dx] - b)
-                if down + up > 2 * (slope_a + slope_b):
+                behind = min(abs(steps[0]), abs(steps[1]))
+                beyond = min(abs(steps[4]), abs(steps[5]))
+                least = ratio * disparity[y, x]
+                if abs(steps[2]) > max(least, 2 * behind) and abs(steps[3]) > max(least, 2 * beyond):
                     marked[y, x] = True
     return marked

@@ -122,7 +122,7 @@ def _skyline(sky: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
     nothing of it would remain to continue.
     """
     mask = sky.cpu().numpy()
-    reach = max(1, round(SKYLINE_FRAC * max(mask.shape[0], mask.shape[1])))
+    reach = max(2, round(SKYLINE_FRAC * max(mask.shape[0], mask.shape[1])))
     square = np.ones((2 * reach + 1, 2 * reach + 1))
     strip = np.zeros_like(mask)
     for side in (mask, ~mask):

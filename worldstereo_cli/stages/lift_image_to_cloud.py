@@ -87,10 +87,7 @@ def lift(
     facts = {"focal_source": source, "depth_backend": backend.name, **placed.facts(photo, estimate)}
     manifest = Manifest(Lift.kind, recipe.model_dump(mode="json"), seed, _inputs(image, options), facts)
     lifted = placed.lifted(photo, manifest)
-    with draft_directory(out) as draft:
-        lifted.views[0].write(draft / "views" / "000")
-        write_cloud(draft / "cloud.ply", lifted.cloud)
-        manifest.write(draft)
+    _write(lifted, out)
     progress(4, 4, "lifted")
     return lifted
 
@@ -161,6 +158,14 @@ class _Placed:
                 "sky_shell_m": self.far.shell_m,
             },
         }
+
+
+def _write(lifted: Lift, out: Path) -> None:
+    with draft_directory(out) as draft:
+        for index, view in enumerate(lifted.views):
+            view.write(draft / "views" / f"{index:03d}")
+        write_cloud(draft / "cloud.ply", lifted.cloud)
+        lifted.manifest.write(draft)
 
 
 def _backend(recipe: LiftRecipe, options: LiftOptions, device: str) -> DepthBackend:
