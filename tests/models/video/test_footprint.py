@@ -1,0 +1,103 @@
+"""What a run needs is known before it starts, and decides how it is run."""
+
+import pytest
+import torch
+from tiny import BACKBONE, CONTROL, build, inputs, memory
+from torch.utils.flop_counter import FlopCounterMode
+
+from worldstereo_cli.errors import OutOfMemory
+from worldstereo_cli.evaluation.bench_video import (
+    RELEASED_BACKBONE,
+    RELEASED_CONTROL,
+    VideoBench,
+    bench_video,
+    precision_ratio,
+    profile_forward,
+)
+from worldstereo_cli.models.video.attention import use_attention
+from worldstereo_cli.models.video.config import BackboneConfig, ModelConfig
+from worldstereo_cli.models.video.footprint import (
+    Workload,
+    choose_tier,
+    clip_flops,
+    clip_footprint,
+    tier_below,
+    transformer_bytes,
+)
+
+GIB = 1 << 30
+RELEASED = ModelConfig.model_validate({"controlnet_cfg": RELEASED_CONTROL.model_dump()})
+CLIP = Workload(21, 832, 480, 8, 4)
+TINY = VideoBench(
+    BackboneConfig(
+        num_attention_heads=2, attention_head_dim=12, text_dim=10, freq_dim=16, ffn_dim=40, num_layers=2,
+        image_dim=14, added_kv_proj_dim=24,
+    ),
+    RELEASED_CONTROL.model_copy(
+        update={"conv_out_dim": 24, "time_embed_dim": 24, "dim": 16, "ffn_dim": 32, "num_heads": 2,
+                "num_layers": 1, "mid_channels": 16}
+    ),
+    codec_base_dim=8, num_keyframes=3, width_px=48, height_px=32, num_references=2, num_steps=2,
+    compiled=False, cudnn=False, device=torch.device("cpu"),
+)  # fmt: skip
+
+
+def _footprint():
+    return clip_footprint(
+        RELEASED_BACKBONE, RELEASED, CLIP, codec_width=96, codec_bytes=254_000_000,
+        text_encoder_bytes=11_361_845_248, dtype=torch.bfloat16,
+    )  # fmt: skip
+
+
+def test_the_released_architecture_has_the_bytes_of_the_released_file() -> None:
+    assert transformer_bytes(RELEASED_BACKBONE, RELEASED, "resident", torch.bfloat16) == 34_863_549_568
+
+
+def _spelled_out(query, key, value):
+    """Attention as two matrix products, which the counter below sees."""
+    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    weights = torch.softmax(query @ key.transpose(2, 3) / query.shape[-1] ** 0.5, -1)
+    return (weights @ value).transpose(1, 2)
+
+
+def test_arithmetic_is_counted_as_a_profiler_counts_it() -> None:
+    backbone = BACKBONE.model_copy(update={"num_layers": 8, "ffn_dim": 200})
+    control = CONTROL.model_copy(update={"num_layers": 4})
+    model = build(backbone, control)
+    given, remembered = inputs(), memory()
+    # The counter also sees what embeds text, time and pictures, once for all blocks: less than a tenth here.
+    image = torch.randn(1, 257, 14)
+    with torch.no_grad():
+        use_attention(model, _spelled_out)
+        with FlopCounterMode(display=False) as counter:
+            model(**{**given, "encoder_hidden_states_image": image}, **remembered)
+    counted = clip_flops(backbone, control, Workload(3, 48, 32, 2, 1))
+    assert counted == pytest.approx(counter.get_total_flops(), rel=0.1)
+
+
+def test_a_released_clip_costs_what_was_measured() -> None:
+    # The released code takes 5.88 s a forward at 0.6 of 790 TFLOP/s, which is 2.8 PFLOP.
+    assert clip_flops(RELEASED_BACKBONE, RELEASED_CONTROL, CLIP) == pytest.approx(2.85e15, rel=0.03)
+    plan = choose_tier(_footprint(), 139 * GIB, 790e12)
+    assert (plan.tier, plan.feed_forward_rows, plan.frames_at_once) == ("resident", None, 4)
+    assert plan.seconds == pytest.approx(23.5, rel=0.1)
+    assert plan.describe().startswith("resident weights, at most 36.")
+
+
+def test_a_smaller_gpu_gets_smaller_weights_and_one_below_a_refusal() -> None:
+    plan = choose_tier(_footprint(), 24 * GIB, 160e12)
+    assert (plan.tier, plan.frames_at_once) == ("eight-bit", 1)
+    assert plan.peak_bytes < 23 * GIB and plan.feed_forward_rows is not None
+    with pytest.raises(OutOfMemory) as caught:
+        choose_tier(_footprint(), 16 * GIB, 160e12)
+    assert "needs 20." in caught.value.problem and "15.4 GiB" in caught.value.problem
+    assert choose_tier(_footprint(), 16 * GIB, 160e12, "resident").tier == "resident"
+    assert tier_below("resident") == "eight-bit" and tier_below("eight-bit") is None
+
+
+def test_the_benchmark_runs_at_any_size() -> None:
+    row = bench_video(TINY)
+    assert 0 < row.denoise_s <= row.clip_s
+    assert precision_ratio(TINY, num_layers=2) < 1.2
+    kernels = profile_forward(TINY)
+    assert kernels[0][1] >= kernels[-1][1] > 0
