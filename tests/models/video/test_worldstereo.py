@@ -13,6 +13,7 @@ from worldstereo_cli.errors import BackendError, OutOfMemory
 from worldstereo_cli.geometry.cameras import Cameras, intrinsics_from_focal
 from worldstereo_cli.geometry.rigid import look_at
 from worldstereo_cli.models.catalogue import find_weights
+from worldstereo_cli.models.video.parts import VideoParts
 from worldstereo_cli.models.video.protocol import ClipRequest, ClipSize, References
 from worldstereo_cli.models.video.worldstereo import VideoSettings, WorldStereoBackend
 
@@ -59,7 +60,7 @@ def request(seed: int = 0, prompt: str = "a room with chairs", references: int =
 
 def test_a_released_folder_makes_a_clip_that_its_seed_decides(released: Path, tmp_path: Path) -> None:
     made = backend(released, tmp_path)
-    assert made.name == "worldstereo-tiny"
+    assert (made.name, made.num_references) == ("worldstereo-tiny", 8)
     assert made.clip_size(900, 600) == ClipSize(KEYFRAMES, 48, 32)
     assert made.clip_size(600, 900) == ClipSize(KEYFRAMES, 32, 48)
     first = made.generate(request(seed=1)).frames
@@ -106,6 +107,9 @@ def test_frozen_tensors_may_come_from_the_base(released: Path, tmp_path: Path) -
     lacking = write_released(tmp_path / "lacking", lacking="attn2")
     expected = backend(released, tmp_path).generate(request()).frames
     assert torch.equal(backend(lacking, tmp_path).generate(request()).frames, expected)
+    fetched = VideoParts.open(find_weights(str(lacking)), torch.device("cpu")).fetch_missing_tensors()
+    assert len(fetched) == 2 and all(path.parent.name == "transformer" for path in fetched)
+    assert VideoParts.open(find_weights(str(released)), torch.device("cpu")).fetch_missing_tensors() == []
     without_branch = write_released(tmp_path / "branch", lacking="controlnet.proj_in")
     with pytest.raises(BackendError, match=r"2 missing \(controlnet.proj_in"):
         backend(without_branch, tmp_path).generate(request())
@@ -181,10 +185,15 @@ def test_a_clip_that_cannot_fit_is_refused_before_anything_is_loaded(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_number_of_cameras_is_a_mistake_of_the_caller(released: Path, tmp_path: Path) -> None:
-    wrong = replace(request(), cameras=path_of(2))
+def test_a_request_that_does_not_fit_is_a_mistake_of_the_caller(released: Path, tmp_path: Path) -> None:
+    made = backend(released, tmp_path)
     with pytest.raises(ValueError, match="Expected 3 cameras, got 2"):
-        backend(released, tmp_path).generate(wrong)
+        made.generate(replace(request(), cameras=path_of(2)))
+    with pytest.raises(ValueError, match="at most 8 references, got 9"):
+        made.generate(request(references=9))
+    references = replace(request(references=1).references, target_index=torch.tensor([0]))
+    with pytest.raises(ValueError, match="Expected targets 1 to 2"):
+        made.generate(replace(request(), references=references))
 
 
 @pytest.mark.parametrize(

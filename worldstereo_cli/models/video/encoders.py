@@ -84,46 +84,54 @@ def encode_image(
     return tokens
 
 
+@dataclass(frozen=True, slots=True)
+class PromptSettings:
+    """How prompts are embedded."""
+
+    device: torch.device
+    """Nothing stays there but the result."""
+    dtype: torch.dtype
+    num_tokens: int = 512
+    """Length of the embedding; zeros fill it up."""
+
+
 class PromptEncoder:
     """Embeds prompts with a UMT5 encoder that is loaded when one is not in the cache, then let go."""
 
-    def __init__(self, encoder: Path, tokenizer: Path, cache: Path, num_tokens: int = 512) -> None:
+    def __init__(self, encoder: Path, tokenizer: Path, cache: Path, settings: PromptSettings) -> None:
         """Remember where everything is.
 
         Args:
             encoder: text_encoder of the base model.
             tokenizer: tokenizer of the base model.
             cache: A directory for embeddings; made when needed.
-            num_tokens: Length of the embedding; zeros fill it up.
+            settings: Length, and where and how to compute.
         """
         self._encoder, self._tokenizer = encoder, tokenizer
-        self._cache, self._num_tokens = cache, num_tokens
+        self._cache, self._settings = cache, settings
 
     def is_cached(self, prompts: list[str]) -> bool:
         """Tell whether embedding these prompts needs no encoder."""
         return all(self._entry(prompt).is_file() for prompt in prompts)
 
     @torch.inference_mode()
-    def encode(self, prompts: list[str], device: torch.device, dtype: torch.dtype) -> Float[Tensor, "p t e"]:
+    def encode(self, prompts: list[str]) -> Float[Tensor, "p t e"]:
         """Embed prompts.
 
         Args:
             prompts: Plain text; empty is allowed.
-            device: Where to compute; nothing stays there but the result.
-            dtype: In which to compute.
 
         Raises:
             BackendError: The encoder is needed and cannot be loaded.
         """
         missing = [prompt for prompt in dict.fromkeys(prompts) if not self._entry(prompt).is_file()]
         if missing:
-            for prompt, embedding in zip(missing, self._compute(missing, device, dtype), strict=True):
+            for prompt, embedding in zip(missing, self._compute(missing), strict=True):
                 self._store(self._entry(prompt), embedding)
-        return torch.stack([self._load(prompt) for prompt in prompts]).to(device, dtype)
+        stacked = torch.stack([self._load(prompt) for prompt in prompts])
+        return stacked.to(self._settings.device, self._settings.dtype)
 
-    def _compute(
-        self, prompts: list[str], device: torch.device, dtype: torch.dtype
-    ) -> list[Float[Tensor, "t e"]]:
+    def _compute(self, prompts: list[str]) -> list[Float[Tensor, "t e"]]:
         from transformers import AutoTokenizer, UMT5EncoderModel
 
         try:
@@ -132,22 +140,22 @@ class PromptEncoder:
             raise BackendError(
                 f"{self._tokenizer} holds no tokenizer that can be read: {error}", remedy=_PULL
             ) from error
-        encoder = _from_pretrained(UMT5EncoderModel, self._encoder, device, dtype)
+        device, length = self._settings.device, self._settings.num_tokens
+        encoder = _from_pretrained(UMT5EncoderModel, self._encoder, device, self._settings.dtype)
         embeddings = []
         for prompt in prompts:
-            given = tokenizer(
-                clean_prompt(prompt), max_length=self._num_tokens, truncation=True, return_tensors="pt"
-            )
+            given = tokenizer(clean_prompt(prompt), max_length=length, truncation=True, return_tensors="pt")
             ids = given.input_ids.to(device)
             # Alone and unpadded, which is what an attention mask over padding amounts to.
             hidden = encoder(ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
-            embeddings.append(torch.nn.functional.pad(hidden, (0, 0, 0, self._num_tokens - len(hidden))))
+            embeddings.append(torch.nn.functional.pad(hidden, (0, 0, 0, length - len(hidden))))
         return embeddings
 
     def _entry(self, prompt: str) -> Path:
         """Name the cache file of a prompt by everything that shapes its embedding."""
         config = self._encoder / "config.json"
-        identity = [clean_prompt(prompt), str(self._num_tokens), str(self._encoder.resolve())]
+        settings = [str(self._settings.num_tokens), str(self._settings.dtype)]
+        identity = [clean_prompt(prompt), *settings, str(self._encoder.resolve())]
         if config.is_file():
             identity.append(sha256(config.read_bytes()).hexdigest())
         return self._cache / f"{sha256(chr(0).join(identity).encode()).hexdigest()[:32]}.safetensors"

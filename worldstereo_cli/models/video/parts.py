@@ -23,7 +23,12 @@ from worldstereo_cli.models.video.config import (
     read_model_config,
     read_solver_config,
 )
-from worldstereo_cli.models.video.encoders import ClipPreprocess, PromptEncoder, encode_image
+from worldstereo_cli.models.video.encoders import (
+    ClipPreprocess,
+    PromptEncoder,
+    PromptSettings,
+    encode_image,
+)
 from worldstereo_cli.models.video.footprint import MemoryPlan, pack_linears
 from worldstereo_cli.models.video.keyframes import KeyframeCodec
 from worldstereo_cli.models.video.transformer import WorldStereoTransformer
@@ -61,14 +66,7 @@ class VideoParts:
         Raises:
             BackendError: The weights do not fit its config.
         """
-        try:
-            with torch.device("meta"):
-                model = WorldStereoTransformer(self.backbone, self.config.control, self.config.text)
-        except ValueError as error:
-            raise BackendError(
-                f"{self.folder.model / 'config.json'} describes no model that can be built: {error}",
-                remedy="Pull the weights again.",
-            ) from error
+        model = self._empty_transformer()
         if plan.tier == "eight-bit":
             pack_linears(model)
         model.process_feed_forward_in(plan.feed_forward_rows)
@@ -80,10 +78,31 @@ class VideoParts:
             # All zero in the base model, and unknown to diffusers.
             ignored=("norm_added_q",),
             fallback=lambda missing: Checkpoint(fetch_base_shards(self.folder, missing)),
-            may_lack=lambda name: not name.startswith(_OWN_PARTS),
+            may_lack=_may_come_from_base,
         )
         load_streaming(model, Checkpoint.find(self.folder.model), load, progress=progress)
         return model.eval()  # type: ignore[no-any-return]
+
+    def fetch_missing_tensors(self) -> list[Path]:
+        """Bring the files of the base that hold what the model's own file lacks; return them.
+
+        Raises:
+            BackendError: They are not here and cannot be fetched.
+        """
+        held = Checkpoint.find(self.folder.model).shapes()
+        lacking = [name for name, _ in self._empty_transformer().named_parameters() if name not in held]
+        lacking = [name for name in lacking if _may_come_from_base(name)]
+        return fetch_base_shards(self.folder, lacking) if lacking else []
+
+    def _empty_transformer(self) -> WorldStereoTransformer:
+        try:
+            with torch.device("meta"):
+                return WorldStereoTransformer(self.backbone, self.config.control, self.config.text)
+        except ValueError as error:
+            raise BackendError(
+                f"{self.folder.model / 'config.json'} describes no model that can be built: {error}",
+                remedy="Pull the weights again.",
+            ) from error
 
     def codec(self, frames_at_once: int) -> KeyframeCodec:
         """Load the autoencoder.
@@ -108,12 +127,9 @@ class VideoParts:
         """Return the means to embed prompts; None for a model with tokens of its own."""
         if self.config.text.source != "encoder":
             return None
-        return PromptEncoder(
-            self.folder.part("text_encoder"),
-            self.folder.part("tokenizer"),
-            cache,
-            self.config.text.num_tokens,
-        )
+        settings = PromptSettings(self.device, self.dtype, self.config.text.num_tokens)
+        encoder, tokenizer = self.folder.part("text_encoder"), self.folder.part("tokenizer")
+        return PromptEncoder(encoder, tokenizer, cache, settings)
 
     def picture_tokens(self, picture: Image.Image) -> Float[Tensor, "1 i e"] | None:
         """Run the image encoder once; None for a model without one.
@@ -154,3 +170,8 @@ class VideoParts:
         checkpoint = Checkpoint.find(self.folder.part(part), stem)
         shapes = checkpoint.shapes().values()
         return sum(torch.Size(shape).numel() for shape in shapes) * self.dtype.itemsize
+
+
+def _may_come_from_base(name: str) -> bool:
+    """Tell whether a tensor is one of the backbone, which a checkpoint may leave to its base."""
+    return not name.startswith(_OWN_PARTS)

@@ -80,6 +80,8 @@ class WorldStereoBackend:
         self.settings = settings or VideoSettings()
         self._parts = VideoParts.open(folder, torch.device(device))
         self._progress = progress
+        config = self._parts.config
+        self.num_references = config.max_references if config.remembers else 0
         self._plan: MemoryPlan | None = None
         self._transformer: WorldStereoTransformer | None = None
         self._codec: KeyframeCodec | None = None
@@ -105,7 +107,7 @@ class WorldStereoBackend:
             size.num_frames,
             size.width_px,
             size.height_px,
-            config.max_references if config.remembers else 0,
+            self.num_references,
             self._num_forwards(),
         )
         codec_width, codec_bytes = self._parts.codec_size()
@@ -143,7 +145,8 @@ class WorldStereoBackend:
         Raises:
             BackendError: A part of the weights is missing or damaged.
             OutOfMemory: The clip does not fit on the device.
-            ValueError: The request has another number of frames than the model makes.
+            ValueError: The request has another number of frames than the model makes, or references
+                that it cannot place.
         """
         self._check(request)
         height, width = request.control.shape[-2:]
@@ -171,10 +174,14 @@ class WorldStereoBackend:
         if frames != config.num_keyframes:
             raise ValueError(f"Expected {config.num_keyframes} cameras, got {frames}.")
         references = request.references
-        if references is not None and len(references.images) > config.max_references:
+        if references is None:
+            return
+        if len(references.images) > config.max_references:
             raise ValueError(
                 f"Expected at most {config.max_references} references, got {len(references.images)}."
             )
+        if not bool(((references.target_index >= 1) & (references.target_index < frames)).all()):
+            raise ValueError(f"Expected targets 1 to {frames - 1}, got {references.target_index.tolist()}.")
 
     def _conditions(self, request: ClipRequest, codec: KeyframeCodec) -> ClipConditions:
         """Bring pictures, holes and cameras into the form that the model reads."""
@@ -224,7 +231,7 @@ class WorldStereoBackend:
             # The encoder works alone on the GPU; what is there comes back afterwards.
             self._transformer = self._codec = None
             torch.cuda.empty_cache()
-        embedded = encoder.encode(prompts, self._parts.device, self._parts.dtype)
+        embedded = encoder.encode(prompts)
         return embedded[:1], embedded[1:] if len(prompts) > 1 else None
 
     def _loaded_codec(self, plan: MemoryPlan) -> KeyframeCodec:
