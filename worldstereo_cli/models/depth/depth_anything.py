@@ -41,6 +41,9 @@ class DepthAnything:
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401  (a class of transformers)
         """Hold a loaded `DepthAnythingForDepthEstimation`."""
+        if model.head.max_depth is None:
+            # A configuration of a relative model may say so; the library then fails to multiply by it.
+            model.head.max_depth = 1
         self._model = model
 
     @classmethod

@@ -17,6 +17,9 @@ from worldstereo_cli.models.depth.sky import find_sky
 _MIN_INVERSE, _MAX_INVERSE = 1e-4, 1e4
 """Bounds of the model's own post-processing, 1/metres."""
 
+_PLAUSIBLE_FOV_DEG = (2.0, 170.0)
+"""Outside, the head for the field of view has failed."""
+
 _SKY_FROM_M = 60.0
 """The model puts sky at hundreds of metres or more; nearer things are not asked whether they are sky."""
 
@@ -56,9 +59,9 @@ class DepthPro:
             raise ValueError(f"Expected an image (3, h, w), got {tuple(image.shape)}.")
         height, width = image.shape[1:]
         output = self._model(pixel_values=self._pixels(image))
-        found = None
-        if output.field_of_view is not None:
-            found = focal_from_fov(math.radians(float(output.field_of_view.flatten()[0])), width)
+        fov_deg = 0.0 if output.field_of_view is None else float(output.field_of_view.flatten()[0])
+        plausible = _PLAUSIBLE_FOV_DEG[0] < fov_deg < _PLAUSIBLE_FOV_DEG[1]
+        found = focal_from_fov(math.radians(fov_deg), width) if plausible else None
         focal = focal_px or found
         # The network predicts inverse depth of a camera as wide as its focal length is long.
         inverse = output.predicted_depth[None].float() * (width / focal if focal else 1.0)

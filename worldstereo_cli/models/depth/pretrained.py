@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from worldstereo_cli.errors import BackendError
 
@@ -30,7 +31,7 @@ def load_pretrained(model_class: Any, weights: str, device: str) -> Any:  # noqa
             output_loading_info=True,
         )
     # What the library raises for missing files, wrong types of model and damaged tensors.
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BackendError(f"The depth weights {weights} are not here: {reason}", remedy=remedy) from error
     wrong = [*report["missing_keys"], *report.get("mismatched_keys", [])]

@@ -67,7 +67,7 @@ def _disparity(image: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
         rows = np.nonzero(inside)[0] + box[0].start
         # Quantiles, since one stray pixel must not move a foot.
         top, foot = np.quantile(rows, [0.1, 0.95])
-        is_floor = foot >= 0.97 * height and inside.shape[1] > 0.6 * width
+        is_floor = box[0].stop >= 0.97 * height and inside.shape[1] > 0.6 * width
         if (inside.shape[0] > _UPRIGHT_ASPECT * inside.shape[1] or top < 0.1 * height) and not is_floor:
             disparity[box][inside] *= 1 - _STANDING
             disparity[box][inside] += _STANDING * ramp[int(foot)]
