@@ -204,10 +204,15 @@ DEVICE_CALL void dining_set(Builder& b, Frame f) {
   float w = uniform(r, .8f, 2.f), d = uniform(r, .7f, 1.f), h = uniform(r, .7f, .77f);
   table(b, f, w, d, h);
   clutter(b, f, vec(0, h, 0), w, d, pick(r, 2, 10), .25f);
-  int n = pick(r, 1, 5);
+  int n = pick(r, 1, 7);
+  bool same = chance(r, .7f);  // a set of equal chairs
+  Rng first = b.rng;  // the same draws give the same chair
   for (int i = 0; i < n; i++) {
-    float side = (i & 1) ? -1.f : 1.f, x = uniform(r, -.38f, .38f) * w;
-    chair(b, frame_in(f, x, 0, side * (d * .5f + uniform(r, .05f, .3f)), (side > 0 ? PI : 0) + normal(r) * .3f));
+    float side = (i & 1) ? -1.f : 1.f, x = ((i / 2 + .5f) / ((n + 1) / 2) - .5f) * w * .95f, away = uniform(r, .05f, .3f), turn = normal(r) * .2f;
+    Rng now = b.rng;
+    if (same) b.rng = first;
+    chair(b, frame_in(f, x, 0, side * (d * .5f + away), (side > 0 ? PI : 0) + turn));
+    if (same) b.rng = now;
   }
 }
 

@@ -190,6 +190,7 @@ DEVICE_CALL void wires(Builder& b, float x, float height, float length) {
 struct Street {
   float road, walk, lawn, length;
   bool suburb;
+  bool open;  // a wide road through lots and fields, buildings far and few
   int leaf, leaf2, bark;
   int fronts[4];
 };
@@ -199,12 +200,13 @@ DEVICE_CALL void street_buildings(Builder& b, Street& st, float side) {
   float z = -15 + uniform(r, 0, 8);
   while (z < st.length && b.scene->primitive_count < 380) {
     float wide = st.suburb ? uniform(r, 8, 15) : log_uniform(r, 6, 26), high = st.suburb ? uniform(r, 2.8f, 6.5f) : log_uniform(r, 4.f, 28.f), deep = uniform(r, 7, 14);
+    if (st.open) wide = uniform(r, 10, 45), high = log_uniform(r, 3.5f, 14);
     float x = side * (st.road * .5f + st.walk + st.lawn + deep * .5f + uniform(r, 0, st.suburb ? 3.f : .6f));
     Frame f = frame_at(x, 0, z + wide * .5f, -side * PI * .5f);
     int front = st.fronts[pick(r, 0, 3)];
     if (st.suburb || chance(r, .2f)) house(b, f, wide * .9f, high, deep, front);
     else facade(b, f, wide, high, deep, front, z < 40);
-    z += wide + (chance(r, .7f) ? uniform(r, 0, st.suburb ? 6.f : .1f) : uniform(r, 3, 18));
+    z += wide + (st.open ? uniform(r, 2, 45) : chance(r, .7f) ? uniform(r, 0, st.suburb ? 6.f : .1f) : uniform(r, 3, 18));
   }
 }
 
@@ -230,20 +232,55 @@ DEVICE_CALL void street_furniture(Builder& b, Street& st, float side) {
   if (chance(r, .2f)) wires(b, side * (st.road * .5f + .6f), uniform(r, 7, 9), uniform(r, 18, 35));
 }
 
+// Cars in every lane, going the right way, denser toward a crossing.
+DEVICE_CALL void moving_cars(Builder& b, Street& st, bool driving) {
+  Rng& r = b.rng;
+  int lanes = (int)(st.road / 3.3f), n = driving ? pick(r, 0, 3 + 2 * lanes) : pick(r, 0, 2);
+  if (st.road < 5) return;
+  for (int i = 0; i < n && b.scene->primitive_count < 760; i++) {
+    int lane = pick(r, 0, lanes - 1);
+    float x = (lane + .5f) * st.road / lanes - st.road * .5f;
+    car(b, frame_at(x + normal(r) * .15f, 0, log_uniform(r, 4.5f, 70) - (chance(r, .2f) ? 12.f : 0.f), (x > 0 ? 0 : PI) + normal(r) * .03f));
+  }
+}
+
+// Rows of parked cars beside a wide road.
+DEVICE_CALL void parking_lots(Builder& b, Street& st) {
+  Rng& r = b.rng;
+  for (int side = -1; side < 2; side += 2) {
+    int n = pick(r, 0, 6);
+    float z = uniform(r, -12, 25), x = side * (st.road * .5f + st.walk + uniform(r, 3, fmaxf(4.f, st.lawn)));
+    for (int i = 0; i < n && b.scene->primitive_count < 640; i++, z += chance(r, .7f) ? 2.8f : 8.f)
+      car(b, frame_at(x + normal(r) * .3f, .08f, z, side * PI * .5f + normal(r) * .05f));
+  }
+  if (chance(r, .35f)) {  // a planted strip in the middle of the road
+    Frame f = frame_at(0, 0, 0, 0);
+    float wide = uniform(r, .6f, 2.5f);
+    box(b, f, material(b, chance(r, .5f) ? MEADOW : ROAD), vec(0, 0, 55), vec(wide, .16f, 100));
+    for (int i = 0; i < 5; i++) bush(b, f, vec(normal(r) * .2f, .1f, 8 + i * uniform(r, 6, 12)), uniform(r, .4f, 1.2f), st.leaf2);
+  }
+}
+
+DEVICE_CALL void guard_rail(Builder& b, float x) {
+  int steel = material(b, METAL);
+  Frame f = frame_at(x, 0, 0, 0);
+  box(b, f, steel, vec(0, .5f, 50), vec(.06f, .3f, 140));
+  for (int i = 0; i < 14; i++) box(b, f, steel, vec(.06f, 0, i * 4.f - 8), vec(.1f, .6f, .12f));
+}
+
 DEVICE_CALL void street_traffic(Builder& b, Street& st, bool driving) {
   Rng& r = b.rng;
   for (int s = -1; s < 2; s += 2) {
-    if (!chance(r, .65f)) continue;
+    if (!chance(r, st.open ? .2f : .65f)) continue;
     float z = uniform(r, -2, 9);
     int n = pick(r, 1, 5);
-    for (int i = 0; i < n && b.scene->primitive_count < 700; i++, z += uniform(r, 5.2f, 12))
+    for (int i = 0; i < n && b.scene->primitive_count < 640; i++, z += uniform(r, 5.2f, 12))
       car(b, frame_at(s * (st.road * .5f - 1.f + (st.road < 6 ? 1.2f : 0.f)), 0, z, (chance(r, .5f) ? 0 : PI) + normal(r) * .03f));
   }
-  int n = st.road > 5 ? pick(r, 0, driving ? 4 : 2) : 0;
-  for (int i = 0; i < n; i++) {
-    float lane = chance(r, .5f) ? -.24f : .24f;
-    car(b, frame_at(lane * st.road, 0, uniform(r, 6, 60), lane > 0 ? 0 : PI));
-  }
+  moving_cars(b, st, driving);
+  if (st.open) parking_lots(b, st);
+  if (driving && chance(r, .2f)) guard_rail(b, sign(r) * (st.road * .5f + .2f));
+  int n;
   n = pick(r, 0, 5);
   for (int i = 0; i < n; i++) {
     Frame f = frame_at(sign(r) * (st.road * .5f + uniform(r, -.6f, 1.f) * st.walk), .08f, uniform(r, 2, 26), uniform(r, 0, TAU));
@@ -255,7 +292,13 @@ DEVICE_CALL void road_markings(Builder& b, Street& st) {
   Rng& r = b.rng;
   int white = material(b, WHITE);
   Frame f = frame_at(0, 0, 0, 0);
-  if (chance(r, .65f)) for (int i = 0; i < 12; i++) box(b, f, white, vec(0, 0, i * 7.f - 6), vec(.14f, .012f, chance(r, .8f) ? 3.f : 7.f));
+  int lanes = st.open ? (int)(st.road / 3.3f) : 2;
+  for (int k = 1; k < lanes && k < 6; k++) {
+    if (!chance(r, .7f)) continue;
+    float x = k * st.road / lanes - st.road * .5f;
+    if (chance(r, .25f)) box(b, f, white, vec(x, 0, 40), vec(.14f, .012f, 110));
+    else for (int i = 0; i < 8; i++) box(b, f, white, vec(x, 0, i * 8.f - 6), vec(.14f, .012f, 3.f));
+  }
   if (chance(r, .5f)) for (int i = -1; i < 2; i += 2) box(b, f, white, vec(i * st.road * .44f, 0, 40), vec(.13f, .012f, 110));
   if (chance(r, .2f)) {
     float z = uniform(r, 5, 20);
@@ -270,21 +313,22 @@ DEVICE_CALL Street lay_street(Builder& b, bool driving) {
   s.contact = 1.5f;
   s.ground_material = s.slope_material = material(b, ROAD);
   Street st;
-  st.road = driving ? uniform(r, 6, 16) : log_uniform(r, 2.5f, 12.f);
+  st.open = driving ? chance(r, .5f) : chance(r, .1f);
+  st.road = st.open ? uniform(r, 9, 28) : driving ? uniform(r, 6, 16) : log_uniform(r, 2.5f, 12.f);
   st.walk = uniform(r, 1.2f, 5.f);
   st.suburb = chance(r, .5f);
-  st.lawn = st.suburb ? uniform(r, 1.f, 8.f) : 0;
+  st.lawn = st.open ? uniform(r, 3, 35) : st.suburb ? uniform(r, 1.f, 8.f) : 0;
   st.length = uniform(r, 60, 200);
   st.leaf = material(b, LEAF);
   st.leaf2 = material(b, LEAF);
   st.bark = material(b, BARK);
   for (int i = 0; i < 4; i++) st.fronts[i] = material(b, HOUSE_FRONT);
-  int pavement = material(b, ROAD), meadow = material(b, MEADOW);
+  int pavement = material(b, ROAD), meadow = material(b, st.open && chance(r, .6f) ? ROAD : MEADOW);
   for (int side = -1; side < 2; side += 2) {
     bool kerb = chance(r, .9f);
     float edge = st.road * .5f;
     if (kerb) box(b, origin, pavement, vec(side * (edge + st.walk * .5f), 0, st.length * .4f), vec(st.walk, uniform(r, .05f, .16f), st.length * 1.4f));
-    if (st.lawn > 0) box(b, origin, meadow, vec(side * (edge + st.walk + 20), 0, st.length * .4f), vec(40, .1f, st.length * 1.4f));
+    if (st.lawn > 0) box(b, origin, meadow, vec(side * (edge + st.walk + 35), 0, st.length * .4f), vec(70, .1f, st.length * 1.4f));
     float u = uniform(r);
     if (u < (driving ? .6f : .85f)) street_buildings(b, st, side);
     else for (int i = 0; i < 14; i++) tree(b, frame_at(side * (edge + st.walk + uniform(r, 1, 20)), 0, uniform(r, 0, 90), 0), uniform(r, 4, 13), chance(r, .5f) ? st.leaf : st.leaf2, st.bark);
@@ -315,9 +359,9 @@ DEVICE_CALL void driving(Builder& b, float aspect) {
   Rng& r = b.rng;
   outdoor_light(b);
   Street st = lay_street(b, true);
-  float yaw = chance(r, .65f) ? normal(r) * .05f : uniform(r, -1.7f, 1.7f);
-  set_lens(*b.scene, chance(r, .75f) ? uniform(r, 75, 100) : uniform(r, 45, 75), aspect);
-  Vec3 eye = vec(uniform(r, .1f, .3f) * st.road * sign(r), uniform(r, 1.2f, 2.1f), 0);
+  float yaw = chance(r, .6f) ? normal(r) * .05f : uniform(r, -2.2f, 2.2f);
+  set_lens(*b.scene, chance(r, .6f) ? uniform(r, 75, 102) : uniform(r, 45, 75), aspect);
+  Vec3 eye = vec(uniform(r, .05f, .4f) * st.road * sign(r), uniform(r, 1.2f, 2.1f), 0);
   set_camera(*b.scene, eye, yaw, normal(r) * .03f - .01f, normal(r) * .015f);
   if (chance(r, .25f)) {  // the bonnet
     int paint = material(b, CAR_PAINT);
