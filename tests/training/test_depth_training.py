@@ -107,6 +107,9 @@ import sys, torch
 from worldstereo_cli.training.depth.workers import join_workers
 torch.set_num_threads(1)
 with join_workers("cpu") as workers:
+    weights = torch.full((3,), float(workers.rank))
+    workers.share(weights)
+    assert not weights.any()
     mean = workers.mean(torch.full((4,), 1.0 + workers.rank))
     rows = workers.gather(torch.full((1 + workers.rank, 2), float(workers.rank)))
     assert workers.count == 2
@@ -236,8 +239,18 @@ def test_scenes_come_back_mirrored_and_later() -> None:
         feed.begin(step)
         batches.append(feed.take())
     assert len(seen) == len(set(seen)) == 3 * 4 + 3 * 2
-    assert torch.equal(batches[3].depth_m[2:], batches[0].depth_m[:2].flip(-1))
-    assert torch.equal(batches[4].intrinsics[2:], batches[1].intrinsics[:2])
+    for late, early in ((3, 0), (4, 1), (5, 2)):
+        for index in range(2):
+            new, old = batches[late], batches[early]
+            zoom = float(new.intrinsics[2 + index, 0, 0] / old.intrinsics[index, 0, 0])
+            assert 1.0 <= zoom <= 2.0
+            # The middle stays; column x of the zoomed view shows 32 + (x - 32) / zoom, mirrored.
+            columns = 63 - (32 + (torch.arange(64) + 0.5 - 32) / zoom).long().clamp(0, 63)
+            rows = (24 + (torch.arange(48) + 0.5 - 24) / zoom).long().clamp(0, 47)
+            expected = old.depth_m[index][rows][:, columns]
+            # Nearest may fall either way where a pixel centre meets a border.
+            same = torch.isclose(new.depth_m[2 + index], expected) | (new.depth_m[2 + index] == expected)
+            assert float(same.float().mean()) > 0.9
 
 
 def test_steps_without_a_finite_gradient_are_left_out(tmp_path: Path) -> None:

@@ -171,4 +171,3 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         average=from_eight_bit(parts["average"]),
         momentum=from_eight_bit(parts["momentum"]),
     )
-

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from worldstereo_cli.training.depth.augment import AugmentSettings, photograph
 from worldstereo_cli.training.depth.batches import BatchPlan, BatchSource, RenderedBatch
 from worldstereo_cli.training.depth.workers import Workers
+
+LONGEST_ZOOM = 0.5
+"""Share of the width that the longest zoom keeps; the pixels then are twice as coarse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +58,9 @@ class PictureFeed:
     def make(self, step: int, size: tuple[int, int]) -> TrainingBatch:
         """Render scenes, and photograph them, and mirror images of earlier ones.
 
-        Every scene is seen `plan.views` times: again after `plan.delay` batches, mirrored and through
-        another camera. Rendering costs as much as learning, and a picture is not yet used up after one
-        look.
+        Every scene is seen `plan.views` times: again after `plan.delay` batches, mirrored, some of
+        them closer, and through another camera. Rendering costs as much as learning, and a picture is
+        not yet used up after one look.
         """
         plan = self._plan
         numbers = plan.scene_numbers(step, self._run_seed, self._workers.rank, self._workers.count)
@@ -67,7 +71,7 @@ class PictureFeed:
         else:
             fresh = self._source(numbers[:num_fresh], size)
             old = [queue[index * plan.delay // plan.views] for index in range(plan.views - 1)]
-            rendered = _joined([fresh, *[_mirrored(batch) for batch in old]])
+            rendered = _joined([fresh, *[_closer(_mirrored(batch)) for batch in old]])
         if plan.views > 1:
             queue.append(RenderedBatch(*(part[:num_fresh] for part in rendered)))
             if len(queue) > plan.delay:
@@ -109,6 +113,25 @@ class PictureFeed:
 def _mirrored(batch: RenderedBatch) -> RenderedBatch:
     """Swap left and right; the principal point is in the middle and stays."""
     return RenderedBatch(batch.rgb_linear.flip(-1), batch.depth_m.flip(-1), batch.intrinsics)
+
+
+def _closer(batch: RenderedBatch) -> RenderedBatch:
+    """Zoom into the middle of half of the pictures: a longer lens than the scene was set up for."""
+    count, device = len(batch.depth_m), batch.depth_m.device
+    part = torch.rand(count, device=device) * (1 - LONGEST_ZOOM) + LONGEST_ZOOM
+    part = torch.where(torch.rand(count, device=device) < 0.5, part, 1.0)
+    view = torch.zeros(count, 2, 3, device=device)
+    view[:, 0, 0] = view[:, 1, 1] = part
+    grid = functional.affine_grid(view, [count, 1, *batch.depth_m.shape[1:]], align_corners=False)
+    rgb = functional.grid_sample(batch.rgb_linear, grid, padding_mode="border", align_corners=False)
+    # Nearest for depth, whose averages over an edge are the depth of nothing. Sky is not finite.
+    depth = functional.grid_sample(
+        batch.depth_m[:, None], grid, mode="nearest", padding_mode="border", align_corners=False
+    )
+    intrinsics = batch.intrinsics.clone()
+    intrinsics[:, 0, 0] /= part
+    intrinsics[:, 1, 1] /= part
+    return RenderedBatch(rgb, depth[:, 0], intrinsics)
 
 
 def _joined(batches: list[RenderedBatch]) -> RenderedBatch:

@@ -278,6 +278,9 @@ class Trainer:
     def _save(self, log: Log) -> None:
         """Write a checkpoint; score the average and keep it if none scored better."""
         is_best = False
+        # The processes take the same steps; should rounding ever part them, it ends here.
+        self._workers.share(self._optimizer.master_vector)
+        self._workers.share(self._average)
         average = dict(self._optimizer.named(self._average))
         if self._development is not None:
             network = DepthNetwork(self._settings.shape).to(self._workers.device).eval()

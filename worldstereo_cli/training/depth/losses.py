@@ -105,9 +105,7 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Float[Tensor, ""]:
     return (values * mask).sum() / (mask.sum() + 1.0)
 
 
-def _median_offset(
-    error: Float[Tensor, "b h w"], mask: Float[Tensor, "b h w"]
-) -> Float[Tensor, "b"]:
+def _median_offset(error: Float[Tensor, "b h w"], mask: Float[Tensor, "b h w"]) -> Float[Tensor, "b"]:
     """Return nearly the median of the error of each image: a mean, reweighted twice."""
     offset = (error * mask).sum(dim=(1, 2)) / (mask.sum(dim=(1, 2)) + 1.0)
     for _ in range(3):

@@ -33,6 +33,11 @@ class Workers:
             distributed.all_reduce(values)
         return values / self.count
 
+    def share(self, values: Tensor) -> None:
+        """Overwrite a tensor with that of the first process."""
+        if self.count > 1:
+            distributed.broadcast(values, 0)
+
     def gather(self, rows: Tensor) -> Tensor:
         """Stack the rows of all processes, in any order; every process may hold another number.
 
@@ -55,9 +60,11 @@ def join_workers(device: str) -> Iterator[Workers]:
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    place = torch.device("cpu")
     if device == "cuda":
-        torch.cuda.set_device(local)
-    place = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
+        # A launcher may show each process its own GPU only, which then is number 0 to all of them.
+        place = torch.device("cuda", local % torch.cuda.device_count())
+        torch.cuda.set_device(place)
     if count == 1:
         yield Workers(0, 1, place)
         return
