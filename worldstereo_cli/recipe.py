@@ -92,9 +92,12 @@ class ReconstructRecipe(_Section):
     """From frames to splats."""
 
     max_splats: Annotated[int, Field(ge=1000)] = 600_000
-    """Upper bound of the splat count; above it the cloud is thinned."""
+    """Upper bound of the splat count. Above it, smooth parts of the photo get one splat for four pixels, and
+    a third stays reserved for what the photo does not show."""
     iterations: Annotated[int, Field(ge=0)] = 60
-    """Optimisation steps; each looks at one view."""
+    """Optimisation steps; each looks at one view. On two CPU cores, half a second each at 768 px."""
+    frames_per_path: Annotated[int, Field(ge=1)] = 6
+    """So many frames of every generated path, at even distances, are fitted: neighbours show the same."""
 
 
 class ViewRecipe(_Section):

@@ -1,17 +1,13 @@
 """Losses mean what their names say, and the compiled ones keep to plain torch."""
 
-import math
-
 import pytest
 import torch
 
-from worldstereo_cli.geometry.gaussians import Gaussians
 from worldstereo_cli.splatting.losses import (
     coverage_loss,
     depth_loss,
     photometric_loss,
     psnr_db,
-    shape_loss,
     ssim,
 )
 
@@ -62,16 +58,3 @@ def test_coverage_loss_is_the_weighted_mean_of_missing_alpha() -> None:
     alpha = torch.tensor([[0.5, 1.0], [0.0, 0.0]])
     weight = torch.tensor([[1.0, 1.0], [2.0, 0.0]])
     assert coverage_loss(alpha, weight).item() == pytest.approx(2.5 / 4)
-
-
-def test_shape_loss_leaves_flat_splats_alone_and_pulls_needles_and_giants() -> None:
-    log_scales = torch.log(torch.tensor([[1.0, 1.0, 0.01], [1.0, 0.1, 0.1], [3.0, 3.0, 3.0]]))
-    given = Gaussians(
-        torch.zeros(3, 3),
-        torch.tensor([[1.0, 0, 0, 0]] * 3),
-        log_scales,
-        torch.zeros(3),
-        torch.zeros(3, 1, 3),
-    )
-    expected = (0 + math.log(10 / 5) + math.log(3 / 2)) / 3
-    assert shape_loss(given, torch.full((3,), 2.0)).item() == pytest.approx(expected, rel=1e-5)

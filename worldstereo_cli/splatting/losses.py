@@ -9,8 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldstereo_cli.geometry.gaussians import Gaussians
-
 
 def psnr_db(image: Float[Tensor, "3 h w"], target: Float[Tensor, "3 h w"]) -> float:
     """Return the peak signal-to-noise ratio of values in [0, 1], decibels; at most 100."""
@@ -94,23 +92,6 @@ def depth_loss(
 def coverage_loss(alpha: Float[Tensor, "h w"], weight: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
     """Return the mean share of light that passes where a surface is known, each pixel with its weight."""
     return ((1 - alpha) * weight).sum() / weight.sum().clamp_min(1.0)
-
-
-def shape_loss(
-    gaussians: Gaussians, largest_m: Float[Tensor, g], max_ratio: float = 5.0
-) -> Float[Tensor, ""]:
-    """Return how far splats are larger, or thinner along the surface, than they may be.
-
-    Args:
-        gaussians: The splats.
-        largest_m: The largest standard deviation that each may have.
-        max_ratio: The longest axis may be this much longer than the middle one: flat splats are
-            welcome, needles are not.
-    """
-    ordered = gaussians.log_scales.sort(dim=-1).values
-    needle = (ordered[:, 2] - ordered[:, 1] - math.log(max_ratio)).clamp_min(0)
-    large = (ordered[:, 2] - largest_m.log()).clamp_min(0)
-    return (needle + large).mean()
 
 
 class _FusedPhotometric(torch.autograd.Function):
