@@ -17,6 +17,7 @@ from worldstereo_cli.evaluation.bench_video import (
 from worldstereo_cli.models.video.attention import use_attention
 from worldstereo_cli.models.video.config import BackboneConfig, ModelConfig
 from worldstereo_cli.models.video.footprint import (
+    Footprint,
     Workload,
     choose_tier,
     clip_flops,
@@ -42,7 +43,8 @@ TINY = VideoBench(
 )  # fmt: skip
 
 
-def _footprint():
+@pytest.fixture(scope="module")
+def footprint() -> Footprint:
     return clip_footprint(
         RELEASED_BACKBONE, RELEASED, CLIP, codec_width=96, codec_bytes=254_000_000,
         text_encoder_bytes=11_361_845_248, dtype=torch.bfloat16,
@@ -75,23 +77,23 @@ def test_arithmetic_is_counted_as_a_profiler_counts_it() -> None:
     assert counted == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
-def test_a_released_clip_costs_what_was_measured() -> None:
+def test_a_released_clip_costs_what_was_measured(footprint: Footprint) -> None:
     # The released code takes 5.88 s a forward at 0.6 of 790 TFLOP/s, which is 2.8 PFLOP.
     assert clip_flops(RELEASED_BACKBONE, RELEASED_CONTROL, CLIP) == pytest.approx(2.85e15, rel=0.03)
-    plan = choose_tier(_footprint(), 139 * GIB, 790e12)
+    plan = choose_tier(footprint, 139 * GIB, 790e12)
     assert (plan.tier, plan.feed_forward_rows, plan.frames_at_once) == ("resident", None, 4)
     assert plan.seconds == pytest.approx(23.5, rel=0.1)
     assert plan.describe().startswith("resident weights, at most 36.")
 
 
-def test_a_smaller_gpu_gets_smaller_weights_and_one_below_a_refusal() -> None:
-    plan = choose_tier(_footprint(), 24 * GIB, 160e12)
+def test_a_smaller_gpu_gets_smaller_weights_and_one_below_a_refusal(footprint: Footprint) -> None:
+    plan = choose_tier(footprint, 24 * GIB, 160e12)
     assert (plan.tier, plan.frames_at_once) == ("eight-bit", 1)
     assert plan.peak_bytes < 23 * GIB and plan.feed_forward_rows is not None
     with pytest.raises(OutOfMemory) as caught:
-        choose_tier(_footprint(), 16 * GIB, 160e12)
+        choose_tier(footprint, 16 * GIB, 160e12)
     assert "needs 20." in caught.value.problem and "15.4 GiB" in caught.value.problem
-    assert choose_tier(_footprint(), 16 * GIB, 160e12, "resident").tier == "resident"
+    assert choose_tier(footprint, 16 * GIB, 160e12, "resident").tier == "resident"
     assert tier_below("resident") == "eight-bit" and tier_below("eight-bit") is None
 
 
