@@ -1,7 +1,8 @@
 """Synthetic scenes with exact depth: a grammar, a ray tracer, and their assets.
 
 `source/` holds one C++ program for GPU and CPU. `renderer.py` runs it, `build.py` compiles it,
-`meshes.py` makes shapes, `library.py` packs shapes, textures and skies for it.
+`shapes.py` and `plants.py` make
+meshes (`meshes.py`), `library.py` packs them with textures and skies for it.
 """
 
 from worldstereo_cli.training.scenes.renderer import (

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from worldstereo_cli.training.assets.pack import AssetPack, PackedMesh
-from worldstereo_cli.training.scenes.meshes import MESH_GROUPS, Mesh, make_mesh, procedural_meshes
+from worldstereo_cli.training.scenes.meshes import MESH_GROUPS, Mesh, make_mesh
+from worldstereo_cli.training.scenes.shapes import procedural_meshes
 
 MESH_LEAF = 4
 TILE_SIZE = 256
