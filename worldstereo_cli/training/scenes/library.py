@@ -100,14 +100,15 @@ def build_library(assets_dir: Path | None) -> AssetLibrary:
     Raises:
         InputError: `assets_dir` holds no asset pack.
     """
-    meshes = procedural_meshes()
+    meshes: list[Mesh] = []
     tiles, skies = np.zeros((0, TILE_WORDS), np.uint32), np.zeros((0, SKY_WORDS), np.float32)
     if assets_dir is not None:
         pack = AssetPack.read(assets_dir)
-        meshes += [_unpack_mesh(mesh) for mesh in pack.meshes]
+        meshes = [_unpack_mesh(mesh) for mesh in pack.meshes]
         tiles = np.array([_decode_tile(tile) for tile in pack.tiles], np.uint32).reshape(-1, TILE_WORDS)
         panoramas = pack.panoramas.astype(np.float32)
         skies = np.array([_pack_sky(panorama) for panorama in panoramas], np.float32).reshape(-1, SKY_WORDS)
+    meshes += procedural_meshes()
     meshes.sort(key=lambda mesh: MESH_GROUPS.index(mesh.group))
     return AssetLibrary(tiles, skies, meshes)
 
