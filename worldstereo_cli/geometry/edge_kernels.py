@@ -147,27 +147,31 @@ def local_planes(
     """
     height, width = disparity.shape
     planes = np.empty((len(ys), 3))
-    normal = np.empty((3, 3))
-    right = np.empty(3)
     for i in range(len(ys)):
         y0, x0 = ys[i], xs[i]
         centre = disparity[y0, x0]
-        normal[:] = 0
-        right[:] = 0
+        n = u = v = uu = uv = vv = r = ru = rv = 0.0
         for y in range(max(0, y0 - radius), min(height, y0 + radius + 1)):
             for x in range(max(0, x0 - radius), min(width, x0 + radius + 1)):
                 rise = disparity[y, x] - centre
                 if not trusted[y, x] or abs(rise) > 0.1 * centre:
                     continue
-                row = np.array([1.0, x - x0, y - y0])
-                for j in range(3):
-                    right[j] += row[j] * rise
-                    for k in range(3):
-                        normal[j, k] += row[j] * row[k]
-        normal[1, 1] += 2.0 * radius
-        normal[2, 2] += 2.0 * radius
-        planes[i] = np.linalg.solve(normal, right)
-        planes[i, 0] += centre
+                dx, dy = float(x - x0), float(y - y0)
+                n, u, v, r = n + 1.0, u + dx, v + dy, r + rise
+                uu, uv, vv = uu + dx * dx, uv + dx * dy, vv + dy * dy
+                ru, rv = ru + rise * dx, rv + rise * dy
+        # The mean taken out, two slopes remain: a symmetric 2 x 2 system, made regular.
+        n = max(n, 1.0)
+        a = uu - u * u / n + 2.0 * radius
+        b = uv - u * v / n
+        c = vv - v * v / n + 2.0 * radius
+        right_u, right_v = ru - r * u / n, rv - r * v / n
+        determinant = a * c - b * b
+        along_x = (c * right_u - b * right_v) / determinant
+        along_y = (a * right_v - b * right_u) / determinant
+        planes[i, 0] = centre + (r - along_x * u - along_y * v) / n
+        planes[i, 1] = along_x
+        planes[i, 2] = along_y
     return planes
 
 
@@ -226,28 +230,29 @@ def drop_speckles(
     where: Bool[np.ndarray, "h w"],
     ratio: float,
 ) -> None:
-    """Let a pixel that differs from six of its eight neighbours join their median, in place."""
+    """Let a pixel that differs from six of its eight neighbours join the median there, in place."""
     height, width = disparity.shape
-    around = np.empty(8)
     before, old_seed = disparity.copy(), seed.copy()
     for y in range(1, height - 1):
         for x in range(1, width - 1):
             if not where[y, x]:
                 continue
-            count = other = 0
-            for dy in range(-1, 2):
-                for dx in range(-1, 2):
-                    if dy != 0 or dx != 0:
-                        around[count] = before[y + dy, x + dx]
-                        apart = abs(around[count] - before[y, x])
-                        other += apart > ratio * min(around[count], before[y, x])
-                        count += 1
-            if other >= 6:
-                middle = np.argsort(around)[4]
-                middle += middle >= 4  # the pixel itself is the fifth of nine
-                yy, xx = y + middle // 3 - 1, x + middle % 3 - 1
-                disparity[y, x] = before[yy, xx]
-                seed[y, x] = old_seed[yy, xx]
+            here, other = before[y, x], 0
+            for i in range(9):
+                there = before[y + i // 3 - 1, x + i % 3 - 1]
+                other += abs(there - here) > ratio * min(there, here)
+            if other < 6:
+                continue
+            for i in range(9):
+                yy, xx = y + i // 3 - 1, x + i % 3 - 1
+                below = 0
+                for j in range(9):
+                    value = before[y + j // 3 - 1, x + j % 3 - 1]
+                    # Equal values rank by place, so that exactly one is the median.
+                    below += value < before[yy, xx] or (value == before[yy, xx] and j < i)
+                if below == 4:
+                    disparity[y, x] = before[yy, xx]
+                    seed[y, x, 0], seed[y, x, 1] = old_seed[yy, xx, 0], old_seed[yy, xx, 1]
 
 
 @njit_cached
@@ -290,15 +295,15 @@ def flying_pixels(disparity: Float[np.ndarray, "h w"], ratio: float) -> Bool[np.
     for y in range(3, height - 3):
         for x in range(3, width - 3):
             for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
-                steps = np.empty(6)
-                for i in range(6):
-                    before = disparity[y + (i - 3) * dy, x + (i - 3) * dx]
-                    steps[i] = disparity[y + (i - 2) * dy, x + (i - 2) * dx] - before
-                if steps[2] * steps[3] <= 0:
+                back, here = disparity[y - dy, x - dx], disparity[y, x]
+                front = disparity[y + dy, x + dx]
+                if (here - back) * (front - here) <= 0:
                     continue
-                behind = min(abs(steps[0]), abs(steps[1]))
-                beyond = min(abs(steps[4]), abs(steps[5]))
-                least = ratio * disparity[y, x]
-                if abs(steps[2]) > max(least, 2 * behind) and abs(steps[3]) > max(least, 2 * beyond):
+                back2, back3 = disparity[y - 2 * dy, x - 2 * dx], disparity[y - 3 * dy, x - 3 * dx]
+                front2, front3 = disparity[y + 2 * dy, x + 2 * dx], disparity[y + 3 * dy, x + 3 * dx]
+                behind = min(abs(back - back2), abs(back2 - back3))
+                beyond = min(abs(front2 - front), abs(front3 - front2))
+                from_back = abs(here - back) > max(ratio * here, 2 * behind)
+                if from_back and abs(front - here) > max(ratio * here, 2 * beyond):
                     marked[y, x] = True
     return marked

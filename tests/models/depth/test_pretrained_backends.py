@@ -6,58 +6,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.models.depth.tiny_models import write_depth_anything, write_depth_pro
 from worldstereo_cli.errors import BackendError
 from worldstereo_cli.models.depth.depth_anything import DepthAnything
 from worldstereo_cli.models.depth.depth_pro import DepthPro
 from worldstereo_cli.models.depth.factory import depth_backend
 
 
-def vision(size: int, patch: int, **more: object) -> dict[str, object]:
-    return {
-        "model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2,
-        "image_size": size, "patch_size": patch, "mlp_ratio": 2, **more,
-    }  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def depth_pro_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import DepthProConfig
-    from transformers.models.depth_pro.modeling_depth_pro import DepthProForDepthEstimation
-
-    torch.manual_seed(0)
-    encoder = vision(32, 8)
-    config = DepthProConfig(
-        fusion_hidden_size=8, patch_size=32, intermediate_hook_ids=[3, 1], intermediate_feature_dims=[8, 8],
-        scaled_images_feature_dims=[8, 8, 8], scaled_images_ratios=[0.25, 0.5, 1], merge_padding_value=1,
-        use_fov_model=True, image_model_config=dict(encoder), patch_model_config=dict(encoder),
-        fov_model_config=dict(encoder),
-    )  # fmt: skip
-    model = DepthProForDepthEstimation(config)
-    # Random heads end in zeros; a trained one says some tens of degrees and positive inverse depth.
-    with torch.no_grad():
-        model.fov_model.head.layers[-1].bias.fill_(55.0)
-        model.head.layers[-2].bias.fill_(3.0)
-    folder = tmp_path_factory.mktemp("depth-pro")
-    model.save_pretrained(folder)
-    return folder
-
-
-def depth_anything_folder(folder: Path, kind: str) -> Path:
-    from transformers import DepthAnythingConfig
-    from transformers.models.depth_anything.modeling_depth_anything import DepthAnythingForDepthEstimation
-
-    torch.manual_seed(0)
-    backbone = vision(56, 14, out_indices=[1, 2, 3, 4], reshape_hidden_states=False)
-    config = DepthAnythingConfig(
-        backbone_config=backbone, patch_size=14, reassemble_hidden_size=16, neck_hidden_sizes=[8, 8, 8, 8],
-        fusion_hidden_size=8, head_hidden_size=4, depth_estimation_type=kind,
-        max_depth=20 if kind == "metric" else None,
-    )  # fmt: skip
-    model = DepthAnythingForDepthEstimation(config)
-    with torch.no_grad():
-        model.head.conv3.bias.fill_(0.5)
-    model.save_pretrained(folder)
-    return folder
+    return write_depth_pro(tmp_path_factory.mktemp("depth-pro"))
 
 
 def photo(height: int = 48, width: int = 80) -> torch.Tensor:
@@ -103,7 +61,7 @@ def test_a_longer_known_focal_length_makes_depth_pro_see_farther(depth_pro_folde
 def test_depth_anything_gives_depth_of_the_kind_of_its_weights(tmp_path: Path, kind: str) -> None:
     from transformers.models.depth_anything.modeling_depth_anything import DepthAnythingForDepthEstimation
 
-    folder = depth_anything_folder(tmp_path, kind)
+    folder = write_depth_anything(tmp_path, kind)
     # Of the trained size: 37 patches of 14 along the shorter side, here both.
     image = photo(518, 518)
     estimate = DepthAnything.load(str(folder), "cpu").estimate(image, None)
@@ -119,7 +77,7 @@ def test_depth_anything_gives_depth_of_the_kind_of_its_weights(tmp_path: Path, k
 
 
 def test_depth_anything_takes_any_size(tmp_path: Path) -> None:
-    backend = DepthAnything.load(str(depth_anything_folder(tmp_path, "relative")), "cpu")
+    backend = DepthAnything.load(str(write_depth_anything(tmp_path, "relative")), "cpu")
     assert backend.estimate(photo(33, 50), None).depth_m.shape == (33, 50)
 
 
@@ -144,7 +102,7 @@ def test_a_folder_of_another_model_is_refused(depth_pro_folder: Path) -> None:
 
 
 def test_a_checkpoint_that_lacks_a_tensor_is_refused_and_not_filled_with_noise(tmp_path: Path) -> None:
-    folder = depth_anything_folder(tmp_path, "relative")
+    folder = write_depth_anything(tmp_path, "relative")
     tensors = load_file(folder / "model.safetensors")
     tensors.pop("head.conv2.weight")
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -153,7 +111,7 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused_and_not_filled_with_noise(t
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
-    folder = depth_anything_folder(tmp_path, "relative")
+    folder = write_depth_anything(tmp_path, "relative")
     (folder / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(BackendError):
         DepthAnything.load(str(folder), "cpu")

@@ -8,6 +8,8 @@ makes plausible parallax, not measurements.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -83,47 +85,51 @@ def _root(parent: Int[np.ndarray, p], pixel: int) -> int:
     return pixel
 
 
-@njit_cached
-def _links(image: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "l 3"]:
-    """Return colour difference and the two pixel numbers of every pair of neighbours."""
+def _links(image: Float[np.ndarray, "h w 3"]) -> tuple[Float[np.ndarray, l], Int[np.ndarray, "l 2"]]:
+    """Return every pair of neighbours, the most alike first: colour difference and pixel numbers."""
     height, width = image.shape[:2]
-    links = np.empty((4 * height * width, 3))
-    count = 0
-    for y in range(height):
-        for x in range(width):
-            for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
-                if y + dy < height and 0 <= x + dx < width:
-                    links[count, 0] = np.sqrt(((image[y, x] - image[y + dy, x + dx]) ** 2).sum())
-                    links[count, 1] = y * width + x
-                    links[count, 2] = (y + dy) * width + x + dx
-                    count += 1
-    return links[:count]
+    number = np.arange(height * width).reshape(height, width)
+    ends: list[tuple[Any, Any]] = [
+        (np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]),
+        (np.s_[:-1, :-1], np.s_[1:, 1:]), (np.s_[:-1, 1:], np.s_[1:, :-1]),
+    ]  # fmt: skip
+    change = [np.sqrt(((image[a] - image[b]) ** 2).sum(-1)).ravel() for a, b in ends]
+    pairs = [np.stack([number[a].ravel(), number[b].ravel()], -1) for a, b in ends]
+    order = np.argsort(np.concatenate(change), kind="stable")
+    return np.concatenate(change)[order], np.concatenate(pairs)[order]
 
 
-@njit_cached
 def segments(image: Float[np.ndarray, "h w 3"], merge: float, min_pixels: float) -> Int[np.ndarray, "h w"]:
     """Cut a picture into segments of even colour; each carries the number of one of its pixels.
 
     Source: Felzenszwalb & Huttenlocher, Efficient Graph-Based Image Segmentation, IJCV 2004.
     """
-    height, width = image.shape[:2]
-    links = _links(image)
-    order = np.argsort(links[:, 0])
-    parent = np.arange(height * width)
-    size = np.ones(height * width)
-    tolerance = np.full(height * width, merge)
-    for i in order:
-        a, b = _root(parent, int(links[i, 1])), _root(parent, int(links[i, 2]))
-        if a != b and links[i, 0] <= min(tolerance[a], tolerance[b]):
+    change, pairs = _links(image)
+    return _merged(change, pairs, image.shape[0] * image.shape[1], merge, min_pixels).reshape(image.shape[:2])
+
+
+@njit_cached
+def _merged(
+    change: Float[np.ndarray, l],
+    pairs: Int[np.ndarray, "l 2"],
+    count: int,
+    merge: float,
+    min_pixels: float,
+) -> Int[np.ndarray, p]:
+    parent = np.arange(count)
+    size = np.ones(count)
+    tolerance = np.full(count, merge)
+    for i in range(len(change)):
+        a, b = _root(parent, pairs[i, 0]), _root(parent, pairs[i, 1])
+        if a != b and change[i] <= min(tolerance[a], tolerance[b]):
             parent[b] = a
             size[a] += size[b]
-            tolerance[a] = links[i, 0] + merge / size[a]
-    for i in order:
-        a, b = _root(parent, int(links[i, 1])), _root(parent, int(links[i, 2]))
+            tolerance[a] = change[i] + merge / size[a]
+    for i in range(len(change)):
+        a, b = _root(parent, pairs[i, 0]), _root(parent, pairs[i, 1])
         if a != b and min(size[a], size[b]) < min_pixels:
             parent[b] = a
             size[a] += size[b]
-    labels = np.empty(height * width, np.int64)
-    for i in range(height * width):
-        labels[i] = _root(parent, i)
-    return labels.reshape(height, width)
+    for i in range(count):
+        parent[i] = _root(parent, i)
+    return parent
