@@ -156,10 +156,16 @@ def _make_scene(case: ViewCase, scene: Path, recipe: Recipe, device: str) -> Non
     seed = recipe.seed
     lift.lift(photo, scene / "lift", recipe.lift, options, seed=seed, device=device, progress=silent)
     plan.plan(scene / "lift", scene / "plan", recipe.plan, seed=seed, progress=silent)
+    wishes = generate.GenerateOptions(device=device)
     generate.generate(
-        scene / "lift", scene / "plan", scene / "generate", recipe.generate,
-        prompt="", seed=seed, device=device, progress=silent,
-    )  # fmt: skip
+        scene / "lift",
+        scene / "plan",
+        scene / "generate",
+        recipe.generate,
+        wishes,
+        seed=seed,
+        progress=silent,
+    )
     reconstruct.reconstruct(
         scene / "lift", scene / "generate", scene / "reconstruct", recipe.reconstruct,
         seed=seed, device=device, progress=silent,

@@ -1,7 +1,7 @@
 """Resizing that keeps cameras true: crops, never stretches."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -40,6 +40,38 @@ def crop_resize(
         padding_mode="border",
         align_corners=False,
     )
+
+
+def crop_restore(
+    images: Float[Tensor, "n c h w"], width_px: int, height_px: int, *, nearest: bool = False
+) -> tuple[Float[Tensor, "n c height width"], Bool[Tensor, "height width"]]:
+    """Bring images that `crop_resize` made from a size back to it.
+
+    Args:
+        images: Any value range.
+        width_px: Width before the crop.
+        height_px: Height before the crop.
+        nearest: Take the nearest pixel (for depth and masks) instead of an average.
+
+    Returns:
+        The images, and where they cover the original size; in the margins that the crop had cut
+        away their border is repeated.
+    """
+    height, width = images.shape[-2:]
+    scale = max(width / width_px, height / height_px)
+    u = torch.arange(width_px, device=images.device, dtype=torch.float64) + 0.5 - 0.5 * width_px
+    v = torch.arange(height_px, device=images.device, dtype=torch.float64) + 0.5 - 0.5 * height_px
+    grid_v, grid_u = torch.meshgrid(2 * scale * v / height, 2 * scale * u / width, indexing="ij")
+    covered = (grid_u.abs() <= 1) & (grid_v.abs() <= 1)
+    grid = torch.stack([grid_u, grid_v], -1).to(images.dtype)
+    restored = torch.nn.functional.grid_sample(
+        images,
+        grid.expand(images.shape[0], -1, -1, -1),
+        mode="nearest" if nearest else "bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )
+    return restored, covered
 
 
 def fit_within(width_px: int, height_px: int, long_side_px: int, multiple: int = 1) -> tuple[int, int]:

@@ -59,10 +59,10 @@ def build(name: str, binding: Binding, progress: Progress) -> Manifest:
         case "generate":
             from worldstereo_cli.stages import generate_cameras_to_frames as generate
 
+            wishes = generate.GenerateOptions(recipe.prompt, binding.device)
             return generate.generate(
-                lift_dir, plan_dir, generate_dir, recipe.generate,
-                prompt=recipe.prompt, seed=seed, device=binding.device, progress=progress,
-            ).manifest  # fmt: skip
+                lift_dir, plan_dir, generate_dir, recipe.generate, wishes, seed=seed, progress=progress
+            ).manifest
         case "reconstruct":
             from worldstereo_cli.stages import reconstruct_frames_to_splats as reconstruct
 

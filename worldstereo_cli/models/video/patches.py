@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from scipy.ndimage import distance_transform_edt, minimum_filter
+
+from worldstereo_cli.geometry.jit import kernel, parallel_kernel
 
 Array = np.ndarray[Any, Any]
 
@@ -75,7 +77,7 @@ def _complete_level(
 ) -> tuple[Array, Array | None]:
     """Search and vote on one level; `coarser` is the field of the level above, if it had one."""
     usable = minimum_filter(~level.hole, _SIDE, mode="constant", cval=False)
-    sources = np.stack(np.nonzero(usable), 1).astype(np.int32)
+    sources = np.argwhere(usable).astype(np.int32)
     if len(sources) == 0:
         return level.rgb, None
     distance = distance_transform_edt(level.hole)
@@ -86,8 +88,9 @@ def _complete_level(
     field = np.zeros((*level.hole.shape, 2), np.int32)
     if coarser is not None:
         field = _double(coarser, level.hole.shape) * 2
-        field += np.stack(np.indices(level.hole.shape), -1).astype(np.int32) % 2
-    rounds = 2 if number == 0 else 4
+        field[1::2, :, 0] += 1
+        field[:, 1::2, 1] += 1
+    rounds = 1 if number == 0 else 4
     for turn in range(rounds):
         salt = seed * 1009 + number * 101 + turn
         if coarser is None and turn == 0:
@@ -98,7 +101,7 @@ def _complete_level(
                     rgb, relief, trust, target, (usable, sources, field), (salt, sweep)
                 )
         # The last vote asks the closest patches alone, which keeps the picture sharp.
-        reach = 1 if number == 0 and turn == rounds - 1 else _RADIUS
+        reach = 1 if number == 0 else _RADIUS
         rgb = _vote(rgb, relief, level.hole, (field, cost), reach)
     return rgb, field
 
@@ -108,7 +111,7 @@ def _double(values: Array, shape: tuple[int, ...]) -> Array:
     return values.repeat(2, 0).repeat(2, 1)[: shape[0], : shape[1]]
 
 
-@njit(cache=True, parallel=True)  # type: ignore[misc,unused-ignore]
+@parallel_kernel
 def _halve(rgb: Array, inverse: Array, hole: Array) -> tuple[Array, Array, Array]:
     """Average 2x2 pixels; known ones, where there are any, count alone."""
     height, width = (hole.shape[0] + 1) // 2, (hole.shape[1] + 1) // 2
@@ -137,7 +140,7 @@ def _halve(rgb: Array, inverse: Array, hole: Array) -> tuple[Array, Array, Array
     return out_rgb, out_inverse, out_hole
 
 
-@njit(cache=True)  # type: ignore[misc,unused-ignore]
+@kernel
 def _compared(relief: Array, trust: Array, y: int, x: int, weights: Array) -> float:
     """Fill the weights of a target patch: trust inside the picture and on the centre's surface."""
     height, width = relief.shape
@@ -153,7 +156,7 @@ def _compared(relief: Array, trust: Array, y: int, x: int, weights: Array) -> fl
     return total
 
 
-@njit(cache=True, fastmath=True)  # type: ignore[misc,unused-ignore]
+@kernel
 def _cost(
     rgb: Array, relief: Array, weights: Array, total: float, at: tuple[int, int, int, int], limit: float
 ) -> float:
@@ -177,10 +180,10 @@ def _cost(
             c = rgb[v, u, 2] - rgb[q, p, 2]
             d = relief[v, u] - relief[q, p] - far
             spent += weight * (a * a + b * b + c * c + _RELIEF_COST * min(d * d, np.float32(0.04)))
-    return fixed + spent / total
+    return float(fixed + spent / total)
 
 
-@njit(cache=True, parallel=True)  # type: ignore[misc,unused-ignore]
+@parallel_kernel
 def _search_all(
     rgb: Array, relief: Array, trust: Array, target: Array, state: tuple[Array, Array, Array]
 ) -> None:
@@ -200,19 +203,60 @@ def _search_all(
             field[y, x, 0], field[y, x, 1], cost[y, x] = sources[best, 0], sources[best, 1], limit
 
 
-@njit(cache=True)  # type: ignore[misc,unused-ignore]
-def _hashed(state: int) -> int:
-    """Scramble an integer; successive results are as good as random.
+@kernel
+def _drawn(number: int, low: int, high: int) -> int:
+    """Draw an integer in [low, high) by scrambling a number.
 
     Source: Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014.
     """
-    z = (np.uint64(state) + np.uint64(0x9E3779B97F4A7C15)) & np.uint64(0xFFFFFFFFFFFFFFFF)
+    z = np.uint64(number) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return low + int((z ^ (z >> np.uint64(31))) % np.uint64(high - low))
 
 
-@njit(cache=True, parallel=True)  # type: ignore[misc,unused-ignore]
+_PROPOSALS = 9
+
+
+@kernel
+def _proposal(
+    k: int,
+    at: tuple[int, int],
+    best: tuple[int, int],
+    target: Array,
+    state: tuple[Array, Array, Array],
+    chance: tuple[int, int],
+) -> tuple[int, int]:
+    """Propose a source: its own, those beside its neighbours' (k < 5), or a random one.
+
+    Returns:
+        Row and column; (-1, -1) where there is nothing to propose.
+    """
+    usable, sources, field = state
+    salt, sweep = chance
+    height, width = target.shape
+    y, x = at
+    if k < 5:
+        jump = 1 if sweep == 1 else 4
+        dy, dx = (0, jump, -jump, 0, 0)[k], (0, 0, 0, jump, -jump)[k]
+        v, u = y + dy, x + dx
+        if v < 0 or u < 0 or v >= height or u >= width or not target[v, u]:
+            return -1, -1
+        row, column = field[v, u, 0] - dy, field[v, u, 1] - dx
+    else:
+        number = (((salt * 2 + sweep) * 2 * _PROPOSALS + 2 * k) * height + y) * width + x
+        if best[0] < 0 or k == 5:
+            pick = _drawn(number, 0, len(sources))
+            return sources[pick, 0], sources[pick, 1]
+        reach = 32 >> (2 * (k - 6))
+        row = best[0] + _drawn(number, -reach, reach + 1)
+        column = best[1] + _drawn(number + height * width, -reach, reach + 1)
+    if row < 0 or column < 0 or row >= height or column >= width or not usable[row, column]:
+        return -1, -1
+    return row, column
+
+
+@parallel_kernel
 def _search_near(
     rgb: Array,
     relief: Array,
@@ -225,47 +269,27 @@ def _search_near(
 
     All targets read the field of the sweep before, so the result does not depend on threads.
     """
-    usable, sources, field = state
-    salt, sweep = chance
-    height, width = target.shape
-    out, cost = field.copy(), np.full((height, width), np.inf, np.float32)
-    jump = 1 if sweep == 1 else 4
-    for y in prange(height):
+    field = state[2]
+    out, cost = field.copy(), np.full(target.shape, np.inf, np.float32)
+    for y in prange(target.shape[0]):
         weights = np.zeros((_SIDE, _SIDE), np.float32)
-        for x in range(width):
+        for x in range(target.shape[1]):
             if not target[y, x]:
                 continue
             total = _compared(relief, trust, y, x, weights)
-            limit = np.inf
-            by, bx = -1, -1
-            for k in range(9):
-                if k < 5:
-                    dy = (0, jump, -jump, 0, 0)[k]
-                    dx = (0, 0, 0, jump, -jump)[k]
-                    v, u = y + dy, x + dx
-                    if v < 0 or u < 0 or v >= height or u >= width or not target[v, u]:
-                        continue
-                    q, p = field[v, u, 0] - dy, field[v, u, 1] - dx
-                else:
-                    draw = _hashed(((salt * 16 + 2 * k + sweep) * height + y) * width + x)
-                    if by < 0 or k == 5:
-                        pick = np.int64(draw % np.uint64(sources.shape[0]))
-                        q, p = sources[pick, 0], sources[pick, 1]
-                    else:
-                        reach = 32 >> (2 * (k - 6))
-                        span = np.uint64(2 * reach + 1)
-                        q = by + np.int64(draw % span) - reach
-                        p = bx + np.int64((draw >> np.uint64(32)) % span) - reach
-                if q < 0 or p < 0 or q >= height or p >= width or not usable[q, p]:
+            limit, best = np.inf, (-1, -1)
+            for k in range(_PROPOSALS):
+                row, column = _proposal(k, (y, x), best, target, state, chance)
+                if row < 0:
                     continue
-                value = _cost(rgb, relief, weights, total, (y, x, q, p), limit)
+                value = _cost(rgb, relief, weights, total, (y, x, row, column), limit)
                 if value < limit:
-                    by, bx, limit = q, p, value
-            out[y, x, 0], out[y, x, 1], cost[y, x] = by, bx, limit
+                    best, limit = (row, column), value
+            out[y, x, 0], out[y, x, 1], cost[y, x] = best[0], best[1], limit
     return out, cost
 
 
-@njit(cache=True, parallel=True)  # type: ignore[misc,unused-ignore]
+@parallel_kernel
 def _vote(rgb: Array, relief: Array, hole: Array, state: tuple[Array, Array], reach: int) -> Array:
     """Give every hole pixel the mean of what the patches over it propose."""
     field, cost = state

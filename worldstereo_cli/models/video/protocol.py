@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from worldstereo_cli.geometry.cameras import Cameras
+from worldstereo_cli.geometry.seen import SeenViews
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,10 @@ class ClipRequest:
     hole: Bool[Tensor, "n h w"]
     """True where the cloud shows nothing."""
     first_frame: Float[Tensor, "3 h w"]
-    """The picture at the first camera, exactly."""
+    """The picture at the first camera: the photo itself where the path begins at its camera."""
+    seen: SeenViews
+    """The photo and the frames of earlier paths, at the scene's own size: what a backend that knows
+    depth must not put anything in front of."""
     prompt: str = ""
     seed: int = 0
     references: References | None = field(default=None)
@@ -64,6 +68,8 @@ class VideoBackend(Protocol):
 
     name: str
     """As it is called in recipes and recorded in scenes."""
+    num_references: int
+    """At most this many past views are looked at; 0 when the backend has no use for them."""
 
     def clip_size(self, width_px: int, height_px: int) -> ClipSize:
         """Declare frame count and size for a scene whose photo has this size."""

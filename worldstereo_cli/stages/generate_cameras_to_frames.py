@@ -1,0 +1,222 @@
+"""Generate: from a cloud and camera paths to completed frames and a grown cloud."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from worldstereo_cli.artifacts.cameras import cameras_to_json, read_cameras
+from worldstereo_cli.artifacts.cloud import read_cloud, write_cloud
+from worldstereo_cli.artifacts.images import read_depth, read_image
+from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest, draft_directory, write_json
+from worldstereo_cli.artifacts.scene import Generation, Lift, NamedPath, Plan, Round
+from worldstereo_cli.artifacts.video import write_video
+from worldstereo_cli.errors import ArtifactError
+from worldstereo_cli.geometry.cloud import Cloud
+from worldstereo_cli.geometry.seen import observed_depth
+from worldstereo_cli.memory.bank import Bank, kept_frames
+from worldstereo_cli.memory.growth import thinned
+from worldstereo_cli.models.depth.factory import depth_backend
+from worldstereo_cli.models.video.factory import make_video_backend
+from worldstereo_cli.progress import Progress
+from worldstereo_cli.recipe import GenerateRecipe
+from worldstereo_cli.stages.one_round import Makers, World, make_round
+
+_PREVIEW_FPS = 8
+"""Slow enough to look at each of the few frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateOptions:
+    """What a run may add to the recipe's section."""
+
+    prompt: str = ""
+    """A description of the scene, for backends that read one."""
+    device: str = "cpu"
+    """`cpu` or `cuda`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What all rounds of a run share."""
+
+    rounds_dir: Path
+    recipe: GenerateRecipe
+    makers: Makers
+    lift_digest: str
+
+    def manifest(self, number: int, path: NamedPath, previous: str) -> Manifest:
+        """Say what a round is made from; the chain of digests runs back to the first."""
+        cameras = json.dumps(cameras_to_json(path.cameras), sort_keys=True)
+        inputs = {
+            "lift": self.lift_digest,
+            "path": hashlib.sha256(cameras.encode()).hexdigest(),
+            "number": str(number),
+            "prompt": self.makers.prompt,
+            "previous": previous,
+        }
+        section = self.recipe.model_dump(mode="json")
+        return Manifest(Round.kind, section, self.makers.seed, inputs, {"path": path.name})
+
+
+def generate(
+    lift_dir: Path,
+    plan_dir: Path,
+    out: Path,
+    recipe: GenerateRecipe,
+    options: GenerateOptions,
+    *,
+    seed: int,
+    progress: Progress,
+) -> Generation:
+    """Complete what the planned cameras see, path by path, and let the cloud grow by it.
+
+    Every round is an artifact of its own: when `generate` is started again, rounds whose lift,
+    path, recipe, seed and predecessors are the same are kept.
+
+    Args:
+        lift_dir: A finished lift.
+        plan_dir: A finished plan.
+        out: The directory to fill.
+        recipe: What completes the frames.
+        options: Prompt and device.
+        seed: Of all chance; equal seeds give equal frames.
+        progress: Called after every round.
+
+    Raises:
+        ArtifactError: `lift_dir` or `plan_dir` is not finished.
+        BackendError: The backend's library or weights are missing.
+    """
+    started = time.perf_counter()
+    lift, plan = Lift.read(lift_dir), Plan.read(plan_dir)
+    makers = _makers(recipe, lift, options, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    # Unfinished from here on: what this run replaces must not look done.
+    (out / MANIFEST_NAME).unlink(missing_ok=True)
+    job = _Job(out / "rounds", recipe, makers, lift.manifest.digest)
+    world, names = _fly_all(job, plan.paths, _first_world(lift), progress)
+    _remove_others(job.rounds_dir, names)
+    write_cloud(out / "cloud.ply", world.cloud)
+    write_json(out / "memory.json", {"views": [_described(world.bank, i) for i in range(len(world.bank))]})
+    inputs = {"lift": lift.manifest.digest, "plan": plan.manifest.digest, "prompt": options.prompt}
+    facts = {"rounds": names, "backend": makers.video.name} | _cloud_facts(world.cloud)
+    facts["seconds"] = round(time.perf_counter() - started, 2)
+    Manifest(Generation.kind, recipe.model_dump(mode="json"), seed, inputs, facts).write(out)
+    return Generation.read(out)
+
+
+def _makers(recipe: GenerateRecipe, lift: Lift, options: GenerateOptions, seed: int) -> Makers:
+    video = make_video_backend(recipe.backend, num_frames=recipe.num_frames)
+    name = str(lift.manifest.recipe["depth"]) if recipe.depth == "lift" else recipe.depth
+    make_depth = functools.cache(functools.partial(depth_backend, name, options.device))
+    return Makers(video, make_depth, options.prompt, seed, options.device)
+
+
+def _fly_all(
+    job: _Job, paths: list[NamedPath], world: World, progress: Progress
+) -> tuple[World, list[str]]:
+    """Make or find every round; write the preview; return what is known then, and the rounds' names."""
+    names: list[str] = []
+    shown: list[UInt8[Tensor, "3 h w"]] = []
+    previous = "none"
+    for number, path in enumerate(paths, start=1):
+        progress(number - 1, len(paths), f"frames along {path.name}")
+        names.append(f"{number:02d}-{re.sub(r'[^A-Za-z0-9._-]+', '_', path.name)}")
+        previous = _ensure_round(job, job.rounds_dir / names[-1], number, path, world, previous)
+        world, frames_u8 = _grown(world, job.rounds_dir / names[-1])
+        shown.extend(frames_u8)
+    progress(len(paths), len(paths), "frames")
+    # Encoders of 4:2:0 colour take even sides only.
+    width, height = world.photo.camera.width_px // 2 * 2, world.photo.camera.height_px // 2 * 2
+    even = (frame[:, :height, :width] for frame in shown)
+    write_video(job.rounds_dir.parent / "preview.mp4", even, (width, height), _PREVIEW_FPS)
+    return world, names
+
+
+def _first_world(lift: Lift) -> World:
+    """Return what is known before the first round: the photo, its cloud and its evidence."""
+    photo = lift.views[0]
+    evidence = observed_depth(photo.depth_m, photo.valid | photo.sky)
+    bank = Bank(("photo",), photo.camera, _as_u8(photo.image)[None], evidence[None])
+    sky = lift.cloud.points[lift.cloud.sky]
+    return World(photo, lift.cloud, bank, float(sky.norm(dim=-1).min()) if len(sky) else None)
+
+
+def _ensure_round(job: _Job, root: Path, number: int, path: NamedPath, world: World, previous: str) -> str:
+    """Make a round unless the very same one is there; return its digest."""
+    expected = job.manifest(number, path, previous)
+    try:
+        if Manifest.read(root, Round.kind).digest == expected.digest:
+            return expected.digest
+    except ArtifactError:
+        # Missing, unfinished, damaged or of another schema: all are made anew.
+        pass
+    started = time.perf_counter()
+    made = make_round(path, number, world, job.makers)
+    with draft_directory(root) as draft:
+        made.round.write(draft)
+        write_cloud(draft / "added.ply", made.added)
+        write_json(draft / "round.json", made.numbers)
+        seconds = round(time.perf_counter() - started, 2)
+        replace(expected, facts=expected.facts | {"seconds": seconds}).write(draft)
+    return expected.digest
+
+
+def _grown(world: World, root: Path) -> tuple[World, UInt8[Tensor, "n 3 h w"]]:
+    """Add a finished round to the world, always as it lies on disk; return its frames, too.
+
+    A run that resumes and one that was never interrupted thus see the same bits.
+    """
+    cameras, added = read_cameras(root / "cameras.json"), read_cloud(root / "added.ply")
+    files = [f"{i:04d}" for i in range(len(cameras))]
+    frames_u8 = torch.stack([_as_u8(read_image(root / "frames" / f"{name}.png")) for name in files])
+    kept = kept_frames(len(cameras))
+    if not kept:
+        return world, frames_u8
+    newer = Bank(
+        tuple(f"{root.name}/{files[i]}" for i in kept),
+        cameras[kept],
+        frames_u8[kept],
+        torch.stack([read_depth(root / "depth" / f"{files[i]}.npy") for i in kept]),
+    )
+    cloud = thinned(Cloud.joined([world.cloud, added])) if len(added) else world.cloud
+    return replace(world, cloud=cloud, bank=world.bank.joined(newer)), frames_u8
+
+
+def _remove_others(rounds_dir: Path, names: list[str]) -> None:
+    """Remove rounds of paths that are no longer planned."""
+    for root in rounds_dir.iterdir():
+        if root.name not in names:
+            shutil.rmtree(root)
+
+
+def _described(bank: Bank, i: int) -> dict[str, object]:
+    """Describe one view of the bank; its picture and depth lie under its name."""
+    return {
+        "name": bank.names[i],
+        "world_from_camera": bank.cameras.world_from_camera[i].tolist(),
+        "intrinsics": bank.cameras.intrinsics[i].tolist(),
+        "known_depth_frac": round(float((bank.depth_m[i] > 0).float().mean()), 5),
+    }
+
+
+def _as_u8(image: Float[Tensor, "*n"]) -> UInt8[Tensor, "*n"]:
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _cloud_facts(cloud: Cloud) -> dict[str, object]:
+    return {
+        "num_points": len(cloud),
+        "num_seen_points": int((cloud.round_index == 0).sum()),
+        "num_invented_points": int((cloud.round_index > 0).sum()),
+    }
