@@ -72,6 +72,18 @@ def test_given_depth_is_metric_and_keeps_its_sky() -> None:
     assert (estimate.depth_m[estimate.sky] == 0).all()
 
 
+def test_what_the_file_does_not_know_and_the_picture_shows_as_sky_is_sky() -> None:
+    image = 0.3 * torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(0))
+    image[:, :25] = torch.tensor([0.5, 0.65, 0.95])[:, None, None]
+    depth, valid = step(), everywhere(step())
+    valid[:25, :40] = False
+    estimate = GivenDepth(depth, valid, ~everywhere(depth)).estimate(image, None)
+    assert estimate.sky[:23, :38].all()
+    assert not estimate.sky[:, 41:].any()
+    assert not estimate.sky[27:].any()
+    assert torch.equal(estimate.valid, valid)
+
+
 @pytest.mark.parametrize("size", [(80, 60), (60, 60), (60, 84)])
 def test_depth_of_another_shape_than_the_photo_is_refused(size: tuple[int, int]) -> None:
     backend = GivenDepth(step(), everywhere(step()), ~everywhere(step()))

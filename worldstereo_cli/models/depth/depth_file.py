@@ -8,6 +8,7 @@ from torch import Tensor
 
 from worldstereo_cli.errors import InputError
 from worldstereo_cli.models.depth.protocol import DepthEstimate
+from worldstereo_cli.models.depth.sky import find_sky
 
 _SAME_ASPECT = 0.02
 """Sizes may differ by rounding, not by a crop: a crop would put every edge in a wrong place."""
@@ -30,6 +31,9 @@ class GivenDepth:
     def estimate(self, image: Float[Tensor, "3 h w"], focal_px: float | None) -> DepthEstimate:
         """Bring the map to the size of the picture.
 
+        Sensors and many programs leave sky unknown, so where the map knows nothing the picture is
+        asked whether it shows sky.
+
         Raises:
             InputError: Its aspect is not that of the picture.
         """
@@ -42,6 +46,7 @@ class GivenDepth:
             )
         depth, valid = resize_depth(self._depth_m, self._valid, height, width)
         sky = _nearest(self._sky, height, width)
+        sky = sky | (find_sky(image).cpu() & ~valid)
         valid = valid & ~sky
         depth = torch.where(valid, depth, torch.zeros_like(depth)).to(image.device)
         return DepthEstimate(depth, valid.to(image.device), sky.to(image.device), None, is_metric=True)
