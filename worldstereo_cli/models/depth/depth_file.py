@@ -13,6 +13,9 @@ from worldstereo_cli.models.depth.sky import find_sky
 _SAME_ASPECT = 0.02
 """Sizes may differ by rounding, not by a crop: a crop would put every edge in a wrong place."""
 
+_MAX_KNOWN_SKY = 0.3
+"""Share of what looks like sky that a sensor may still have given a depth, around its edges."""
+
 _SAME_SURFACE = 1.05
 """Neighbours within this ratio are one surface, between which depth may be interpolated."""
 
@@ -46,7 +49,10 @@ class GivenDepth:
             )
         depth, valid = resize_depth(self._depth_m, self._valid, height, width)
         sky = _nearest(self._sky, height, width)
-        sky = sky | (find_sky(image).cpu() & ~valid)
+        looks = find_sky(image).cpu()
+        # What looks like sky but mostly has depth is a pale wall.
+        if float((looks & valid).sum()) < _MAX_KNOWN_SKY * float(looks.sum()):
+            sky = sky | (looks & ~valid)
         valid = valid & ~sky
         depth = torch.where(valid, depth, torch.zeros_like(depth)).to(image.device)
         return DepthEstimate(depth, valid.to(image.device), sky.to(image.device), None, is_metric=True)
