@@ -129,7 +129,9 @@ def _finished(parameters: SplatParameters, losses: list[float], *, all_seen: boo
     before = len(parameters)
     if all_seen:
         parameters.keep(worth_keeping(parameters.values["opacities"], parameters.touched))
-    return Fitted(parameters.gaussians()[:], before - len(parameters), losses)
+    g = parameters.gaussians()
+    fields = (g.means, g.quaternions, g.log_scales, g.opacity_logits, g.sh)
+    return Fitted(Gaussians(*(f.detach() for f in fields)), before - len(parameters), losses)
 
 
 @torch.no_grad()
