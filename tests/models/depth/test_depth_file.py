@@ -76,10 +76,10 @@ def test_what_the_file_does_not_know_and_the_picture_shows_as_sky_is_sky() -> No
     image = 0.3 * torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(0))
     image[:, :25] = torch.tensor([0.5, 0.65, 0.95])[:, None, None]
     depth, valid = step(), everywhere(step())
-    valid[:25, :40] = False
+    valid[:25, :60] = False
     estimate = GivenDepth(depth, valid, ~everywhere(depth)).estimate(image, None)
-    assert estimate.sky[:23, :38].all()
-    assert not estimate.sky[:, 41:].any()
+    assert estimate.sky[:23, :58].all()
+    assert not estimate.sky[:, 60:].any()
     assert not estimate.sky[27:].any()
     assert torch.equal(estimate.valid, valid)
 
