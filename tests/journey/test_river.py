@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from worldstereo_cli.artifacts.splats import read_splats
 
 from worldstereo_cli.artifacts.scene import Generation, Lift, Plan, Round
+from worldstereo_cli.artifacts.splats import read_splats
 from worldstereo_cli.cli.main import run
 from worldstereo_cli.pipeline.scene_file import SceneFile
 

@@ -11,6 +11,7 @@ import typer
 
 from worldstereo_cli.cli import measuring
 from worldstereo_cli.cli import options as o
+from worldstereo_cli.cli.weights import weights_app
 
 if TYPE_CHECKING:
     from worldstereo_cli.pipeline.run import RunOptions
@@ -212,6 +213,7 @@ def recipe_show(name: Annotated[str, typer.Argument(help="A name or a .toml file
 
 
 app.add_typer(measuring.eval_app, name="eval")
+app.add_typer(weights_app, name="weights")
 app.command("bench")(measuring.bench)
 
 

@@ -1,4 +1,4 @@
-"""The commands that measure: `eval depth`, `eval views`, `bench`."""
+"""The commands that measure: `eval depth`, `eval views`, `eval parity`, `bench`."""
 
 from __future__ import annotations
 
@@ -80,6 +80,30 @@ def eval_views(
             f"{row.source:<12}{row.num_views:>6}{row.splat_psnr_db:>9.2f}{row.warp_psnr_db:>9.2f}"
             f"{row.gain_db:>+8.2f}{row.copy_psnr_db:>8.2f}"
         )
+
+
+@eval_app.command("parity")
+def eval_parity(folder: Folder, as_json: o.AsJson = False) -> None:
+    """Compare the video model with a folder of reference numbers; exit 1 when one is off."""
+    from worldstereo_cli.evaluation.parity import check_parity
+
+    with Console(quiet=as_json) as console:
+        console.stage_started("eval", "parity")
+        report = check_parity(folder, progress=console.progress)
+    if as_json:
+        typer.echo(
+            json.dumps({"passed": report.passed, "files": [asdict(f) for f in report.files]}, indent=1)
+        )
+    else:
+        for file in report.files:
+            worst = file.worst
+            said = (
+                f"{worst.largest:.2e} of {worst.tolerance:.2e}  {worst.name}" if worst else "not checked here"
+            )
+            state = "FAILED" if file.failures else "ok" if worst else "-"
+            typer.echo(f"{file.name:<44}{state:<8}{said}")
+    if not report.passed:
+        raise typer.Exit(1)
 
 
 def bench(
