@@ -30,10 +30,14 @@ def load_pretrained(model_class: Any, weights: str, device: str) -> Any:  # noqa
             dtype=torch.float32,
             output_loading_info=True,
         )
-    # What the library raises for missing files, wrong types of model and damaged tensors.
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except OSError as error:
+        raise BackendError(
+            f"The depth weights {weights} are neither a folder nor in the cache, or not whole.", remedy=remedy
+        ) from error
+    # What the library raises for another kind of model and for damaged tensors.
+    except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BackendError(f"The depth weights {weights} are not here: {reason}", remedy=remedy) from error
+        raise BackendError(f"The depth weights {weights} cannot be used: {reason}", remedy=remedy) from error
     wrong = [*report["missing_keys"], *report.get("mismatched_keys", [])]
     if wrong:
         raise BackendError(f"The depth weights {weights} do not fit: {len(wrong)} tensors.", remedy=remedy)
