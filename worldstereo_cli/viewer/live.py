@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import math
+import tempfile
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ from worldstereo_cli.errors import InputError
 from worldstereo_cli.geometry.cameras import Cameras, fov_from_focal
 from worldstereo_cli.geometry.gaussians import Gaussians
 from worldstereo_cli.geometry.rigid import quaternion_from_rotation, rotation_from_quaternion
+from worldstereo_cli.viewer.client import mended_client
 from worldstereo_cli.viewer.contents import SceneContents
 
 SH_C0 = 0.28209479177387814
@@ -29,7 +32,7 @@ the median depth, a splat as large as a pixel (about 1/700 of its depth) has 2e-
 hundredth to a hundred median depths stay within the format's range."""
 _PATH_COLOURS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167)]
 _FRUSTA_PER_PATH = 4
-_FRUSTUM_DEPTHS = 0.04
+_FRUSTUM_DEPTHS = 0.06
 """Length of a drawn frustum in median depths."""
 _LOOPBACK = "127.0.0.1"
 
@@ -68,14 +71,34 @@ def viser_server(port: int = 0) -> Iterator[Any]:
     _require_port(port)
     import viser
 
-    # viser greets on stdout, which belongs to results.
-    with contextlib.redirect_stdout(io.StringIO()):
-        server = viser.ViserServer(host=_LOOPBACK, port=port, verbose=False)
+    with tempfile.TemporaryDirectory(prefix="worldstereo-") as folder:
+        # viser greets on stdout, which belongs to results.
+        with contextlib.redirect_stdout(io.StringIO()), _client_served_from(Path(folder)):
+            server = viser.ViserServer(host=_LOOPBACK, port=port, verbose=False)
+        try:
+            yield server
+        finally:
+            with contextlib.redirect_stdout(io.StringIO()):
+                server.stop()
+
+
+@contextmanager
+def _client_served_from(folder: Path) -> Iterator[None]:
+    """Let the viser servers that start in this block serve the mended client; they take no such option."""
+    from viser import infra
+
+    original = infra.WebsockServer
+
+    def mended(*, http_server_root: Path, **options: Any) -> Any:  # noqa: ANN401
+        page = (http_server_root / "index.html").read_text(encoding="utf-8")
+        (folder / "index.html").write_text(mended_client(page), encoding="utf-8")
+        return original(http_server_root=folder, **options)
+
+    infra.WebsockServer = mended
     try:
-        yield server
+        yield
     finally:
-        with contextlib.redirect_stdout(io.StringIO()):
-            server.stop()
+        infra.WebsockServer = original
 
 
 def fill(server: Any, contents: SceneContents, gaussians: Gaussians) -> None:  # noqa: ANN401
@@ -148,11 +171,15 @@ def _add_path(
     for index in np.unique(np.linspace(0, len(cameras) - 1, _FRUSTA_PER_PATH + 1).round().astype(int)):
         if _in_the_way(cameras[int(index)], size_m, contents):
             continue
+        half_height = 0.5 * cameras.height_px / float(cameras.intrinsics[index, 1, 1])
+        aspect = cameras.width_px / cameras.height_px
+        # viser draws frusta of one volume; this makes one of a known length instead.
+        scale = size_m * (half_height * half_height * aspect / 3) ** (1 / 3)
         server.scene.add_camera_frustum(
             f"{name}/{index:03d}",
-            fov=fov_from_focal(float(cameras.intrinsics[index, 1, 1]), cameras.height_px),
-            aspect=cameras.width_px / cameras.height_px,
-            scale=size_m,
+            fov=2 * math.atan(half_height),
+            aspect=aspect,
+            scale=scale,
             thickness=1.5,
             thickness_units="screen",
             color=colour,
@@ -162,18 +189,20 @@ def _add_path(
 
 
 def _in_the_way(camera: Cameras, size_m: float, contents: SceneContents) -> bool:
-    """Say whether a frustum would hang before the opening view, as those near the photo's camera do."""
+    """Say whether a line of a frustum would hang before the opening view, near the photo's camera."""
     w, h = camera.width_px, camera.height_px
-    corners = torch.tensor([[0.0, 0, 1], [w, 0, 1], [0, h, 1], [w, h, 1]])
+    corners = torch.tensor([[0.0, 0, 1], [w, 0, 1], [w, h, 1], [0, h, 1]])
     rays = size_m * corners @ torch.linalg.inv(camera.intrinsics[0]).T
-    points = torch.cat([torch.zeros(1, 3), rays]) @ camera.world_from_camera[0, :3, :3].T + camera.centres
-    pixels, depth = contents.camera.project(points)
+    ends = torch.cat([rays.roll(1, 0), torch.zeros(4, 3)])
+    along = torch.linspace(0, 1, 33)[:, None, None]
+    places = torch.lerp(torch.cat([rays, rays]), ends, along).reshape(-1, 3)
+    pixels, depth = contents.camera.project(
+        places @ camera.world_from_camera[0, :3, :3].T + camera.world_from_camera[0, :3, 3]
+    )
     size = torch.tensor([contents.camera.width_px, contents.camera.height_px])
     # A window wider than the photo shows more to the sides: half as much again counts as seen.
     seen = ((pixels[0] - 0.5 * size).abs() < 0.75 * size).all(-1)
-    return bool((seen & (depth[0] > 0) & (depth[0] < 0.25 * contents.median_depth_m)).any()) or bool(
-        (points[0] - contents.camera.centres[0]).norm() < size_m
-    )
+    return bool((seen & (depth[0] > 0) & (depth[0] < 0.25 * contents.median_depth_m)).any())
 
 
 def _open_at(server: Any, camera: Cameras, median_depth_m: float) -> None:  # noqa: ANN401

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from worldstereo_cli.errors import BackendError
 from worldstereo_cli.geometry.gaussians import Gaussians
+from worldstereo_cli.viewer.client import mended_client
 from worldstereo_cli.viewer.contents import SceneContents
 from worldstereo_cli.viewer.live import fill, viser_server
 
@@ -22,27 +22,6 @@ _POLICY = (
     " worker-src blob: data:; connect-src blob: data:; img-src blob: data:; font-src data:"
 )
 """What the browser lets the page load: what is inside it, and nothing from any network."""
-
-_CLASSIC_WORKERS = """<script>
-if (location.protocol === "file:") {
-  const NativeBlob = window.Blob, NativeWorker = window.Worker;
-  const script = (part) =>
-    typeof part === "string" ? part.replaceAll("import.meta.url", "self.location.href") : part;
-  window.Blob = class extends NativeBlob {
-    constructor(parts, options) {
-      super(options?.type?.startsWith("text/javascript") ? parts.map(script) : parts, options);
-    }
-  };
-  window.Worker = class extends NativeWorker {
-    constructor(address, options) {
-      super(address, { ...options, type: "classic" });
-    }
-  };
-}
-</script>"""
-"""Chromium refuses to start a module worker for a page that lies on disk, and viser sorts splats in one:
-unsorted, far surfaces are drawn over near ones as soon as the view moves. The worker is a single script
-that only asks for its own address, so it runs as a classic worker, which is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +102,4 @@ def _sealed(page: str, name: str) -> str:
     """Name the page after its scene, forbid it every address but its own parts, make it work from disk."""
     policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
     title = f"<title>{html.escape(name)} - worldstereo</title>"
-    for mark, replacement in (
-        ("<head>", f"<head>{policy}{_CLASSIC_WORKERS}"),
-        ("<title>Viser</title>", title),
-    ):
-        if page.count(mark) != 1:
-            raise BackendError(
-                f"This version of viser writes pages without one {mark}.",
-                remedy="pip install 'viser>=1.1,<2'",
-            )
-        page = page.replace(mark, replacement)
-    return page
+    return mended_client(page.replace("<title>Viser</title>", title, 1), policy)
