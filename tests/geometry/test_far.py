@@ -34,11 +34,11 @@ def test_contraction_is_smooth_at_the_bound() -> None:
 def test_contraction_equals_the_reference(goldens_dir: Path) -> None:
     with safe_open(goldens_dir / "depth_lift.safetensors", "pt") as file:
         factor = float(json.loads(file.metadata()["contraction_factor"]))
-        cases = {key.split("/")[0] for key in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
+        cases = {key.split("/")[0] for key in file.keys()}
         assert len(cases) >= 4
         for case in sorted(cases):
             depth = file.get_tensor(f"{case}/depth").float()
-            if f"{case}/valid" in file.keys():  # noqa: SIM118
+            if f"{case}/valid" in file.keys():
                 depth = torch.where(file.get_tensor(f"{case}/valid").bool(), depth, torch.zeros(()))
             bound = factor * float(depth[depth > 0].median())
             wanted = file.get_tensor(f"{case}/contracted_depth")
