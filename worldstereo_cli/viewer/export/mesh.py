@@ -20,8 +20,9 @@ from worldstereo_cli.viewer.open3d_import import import_open3d
 
 _LONG_SIDE_PX = 512
 _VIEWS_PER_PATH = 6
-_VOXELS_PER_DEPTH = 100
-"""A voxel is a hundredth of the median depth: about four pixels of the photo, and some 100 000 triangles."""
+_VOXELS_PER_DEPTH = 160
+"""At the median depth, a voxel is then as large as two to three pixels of what is fused, and a scene has
+some 100 000 triangles."""
 _TRUNCATION_VOXELS = 4.0
 """Signed distance is kept this far on either side of a surface."""
 _MAX_DEPTHS = 8.0
