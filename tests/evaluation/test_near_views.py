@@ -91,10 +91,9 @@ def test_a_true_scene_scores_high_in_a_view_beside_it(tmp_path):
     there = moved(here, 0.1, -1.0)
     scenes.write_scene(tmp_path, scenes.wall(), here)
     truth = scenes.view_of(scenes.wall(), there)
-    case = ViewCase(
-        "room", "synthetic", scenes.view_of(scenes.wall(), here).image, here, [truth.image], ["beside"], [there],
-        scenes.view_of(scenes.wall(), here).depth_m,
-    )  # fmt: skip
+    photo = scenes.view_of(scenes.wall(), here)
+    pictures = ([truth.image], ["beside"], [there])
+    case = ViewCase("room", "synthetic", photo.image, here, *pictures, photo.depth_m)
     (score,) = score_scene(tmp_path, case, "cpu")
     assert score.warp_psnr_db > 35
     assert score.warp_psnr_db > score.copy_psnr_db + 5

@@ -33,11 +33,11 @@ def eval_depth(
 ) -> None:
     """Score a depth backend on photos with truth, beside baselines."""
     from worldstereo_cli.evaluation.depth import Prediction, evaluate_depth
-    from worldstereo_cli.models.depth.factory import make_depth_backend
+    from worldstereo_cli.models.depth.factory import depth_backend
     from worldstereo_cli.pipeline.run import resolve_device
     from worldstereo_cli.recipe import LiftRecipe
 
-    model = make_depth_backend(backend or LiftRecipe().depth, resolve_device(device))
+    model = depth_backend(backend or LiftRecipe().depth, resolve_device(device))
 
     def predict(image):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         estimate = model.estimate(image, None)
