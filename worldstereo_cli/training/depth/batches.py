@@ -36,13 +36,22 @@ class BatchPlan:
     shares: tuple[float, ...] = (0.6, 0.2, 0.2)
     images_per_worker: int = 96
     """A multiple of `views`."""
+    late_step: int = 0
+    """Before this step only the first size is used; the others may be compiled meanwhile, elsewhere."""
     views: int = 2
     """How often a scene is seen, each time through another camera."""
     delay: int = 24
     """Batches of one size between the first look and the last."""
 
+    @property
+    def early_sizes(self) -> tuple[tuple[int, int], ...]:
+        """The sizes of the first step."""
+        return self.sizes if self.late_step == 0 else self.sizes[:1]
+
     def size(self, step: int, run_seed: int) -> tuple[int, int]:
         """Return the size of a step's batch: the same in every process, so that none waits."""
+        if step < self.late_step:
+            return self.sizes[0]
         chance = np.asarray(self.shares) / sum(self.shares)
         return self.sizes[int(np.random.default_rng((run_seed, step)).choice(len(self.sizes), p=chance))]
 

@@ -127,12 +127,13 @@ def write_best(folder: Path, average: Iterable[tuple[str, Tensor]], step: int) -
     write_shards(folder, "best", to_eight_bit(dict(average)), step)
 
 
-def read_best(folder: Path) -> dict[str, Tensor]:
+def read_best(folder: Path, shape: DepthNetworkShape) -> dict[str, Tensor]:
     """Read the average that scored best, in float32.
 
     Raises:
-        ArtifactError: The folder holds none.
+        ArtifactError: The folder holds none, or one of a network of other sizes.
     """
+    _require_shape(folder, read_state(folder), shape)
     return from_eight_bit(read_shards(folder, "best")[0])
 
 
@@ -149,13 +150,23 @@ def read_state(folder: Path) -> RunState:
         raise ArtifactError(f"{folder} holds no checkpoint.", remedy="Pass the folder of a run.") from error
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+def _require_shape(folder: Path, state: RunState, shape: DepthNetworkShape) -> None:
+    if state.shape != shape:
+        raise ArtifactError(
+            f"{folder} holds a network of other sizes: {state.shape}.",
+            remedy="Pass the --shape that the run was started with.",
+        )
+
+
+def read_checkpoint(folder: Path, shape: DepthNetworkShape) -> Checkpoint:
     """Read a run to go on with.
 
     Raises:
-        ArtifactError: A file is missing, damaged or of another step than `state.json`.
+        ArtifactError: A file is missing, damaged or of another step than `state.json`, or the run is
+            of a network of other sizes.
     """
     state = read_state(folder)
+    _require_shape(folder, state, shape)
     parts = {}
     for name in ("weights", "average", "momentum"):
         tensors, step = read_shards(folder, name)

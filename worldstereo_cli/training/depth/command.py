@@ -61,17 +61,21 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--assets", type=Path, help="picture and mesh pack of the scenes")
     train.add_argument("--development", type=Path, help="packed real cases to choose the checkpoint by")
     train.add_argument("--resume", type=Path, help="folder of a checkpoint")
+    train.add_argument("--start-from", type=Path, help="folder of a run whose best average is a start")
     train.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     train.add_argument("--seed", type=int, default=1)
     train.add_argument("--images", type=int, default=96, help="images a step in each process")
     train.add_argument("--views", type=int, default=2, help="how often a scene is seen")
     train.add_argument("--sizes", type=_sizes, default=_sizes("288x384:0.6,384x288:0.2,224x448:0.2"))
+    train.add_argument("--late-step", type=int, default=0, help="step at which all sizes but one join")
     train.add_argument("--mixture", type=_shares, help="share of each kind of scene")
     train.add_argument("--losses", type=_shares, default={}, help="weights of the terms of the loss")
     train.add_argument("--shape", type=json.loads, default={}, help="sizes of the layers, as JSON")
     train.add_argument("--strength", type=float, default=1.0, help="of the appearance augmentation")
     train.add_argument("--wild", type=float, default=0.05, help="share of pictures in wild colours")
-    train.add_argument("--learning-rate", type=float, default=1e-3)
+    train.add_argument("--learning-rate", type=float, default=5e-4)
+    train.add_argument("--weight-decay", type=float, default=0.2)
+    train.add_argument("--flat-share", type=float, default=0.25, help="share before the rate falls")
     train.add_argument("--adam", action="store_true", help="no Muon")
     train.add_argument("--eager", action="store_true", help="do not compile")
     train.add_argument("--compiled", type=Path, help="file of compiled kernels; written if it is not there")
@@ -107,10 +111,16 @@ def _settings(options: argparse.Namespace) -> TrainingSettings:
             shares=options.sizes[1],
             images_per_worker=options.images,
             views=options.views,
+            late_step=options.late_step,
         ),
         losses=LossWeights(**options.losses),
         augment=AugmentSettings(strength=options.strength, wild_share=options.wild),
-        optimizer=OptimizerSettings(learning_rate=options.learning_rate, use_muon=not options.adam),
+        flat_share=options.flat_share,
+        optimizer=OptimizerSettings(
+            learning_rate=options.learning_rate,
+            weight_decay=options.weight_decay,
+            use_muon=not options.adam,
+        ),
     )
 
 
@@ -139,6 +149,8 @@ def _train(options: argparse.Namespace) -> None:
         trainer = Trainer(settings, source, workers, out=options.out, development=development)
         if options.resume:
             trainer.resume(options.resume)
+        elif options.start_from:
+            trainer.start_from(options.start_from)
         has_kernels = options.compiled is not None and options.compiled.exists()
         if has_kernels:
             torch.compiler.load_cache_artifacts(gzip.decompress(options.compiled.read_bytes()))

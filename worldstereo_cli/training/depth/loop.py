@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from worldstereo_cli.errors import ArtifactError, BackendError
+from worldstereo_cli.errors import BackendError
 from worldstereo_cli.models.depth.network import DepthNetwork, DepthNetworkShape
 from worldstereo_cli.training.depth import checkpoint
 from worldstereo_cli.training.depth.augment import AugmentSettings
@@ -129,15 +129,21 @@ class Trainer:
         Raises:
             ArtifactError: It is damaged, or of a network of other sizes.
         """
-        saved = checkpoint.read_checkpoint(folder)
-        if saved.state.shape != self._settings.shape:
-            raise ArtifactError(
-                f"{folder} holds a network of other sizes: {saved.state.shape}.",
-                remedy="Resume with the --shape that the run was started with.",
-            )
+        saved = checkpoint.read_checkpoint(folder, self._settings.shape)
         self._optimizer.restore(saved.weights, saved.momentum)
         self._average = self._optimizer.vector_of(saved.average)
         self._state = saved.state
+
+    def start_from(self, folder: Path) -> None:
+        """Take the best average of an earlier run as the first weights of this one.
+
+        Raises:
+            ArtifactError: There is none, or it is of a network of other sizes.
+        """
+        best = checkpoint.read_best(folder, self._settings.shape)
+        still = {name: torch.zeros_like(value) for name, value in best.items()}
+        self._optimizer.restore(best, still)
+        self._average = self._optimizer.master_vector.clone()
 
     def prepare(self, log: Log) -> None:
         """Check gradients, and run each size of batch once, so that compiling is not training time.
@@ -145,7 +151,7 @@ class Trainer:
         Raises:
             BackendError: The gradients are not those of the same network in float32.
         """
-        for size in self._settings.plan.sizes:
+        for size in self._settings.plan.early_sizes:
             started = time.monotonic()
             batch = self._feed.make(self._state.step, size)
             loss, _ = self._objective(batch.images, batch.depth_m, batch.intrinsics)
@@ -192,8 +198,11 @@ class Trainer:
         settings = self._settings
         began = time.monotonic()
         before_s = self._state.trained_s
-        total_s = settings.total_s or before_s + settings.process_s - (began - process_started)
-        end_s = min(total_s, before_s + settings.process_s - (began - process_started))
+        # Processes start at different times but must stop at the same step: one budget for all.
+        start_s = torch.tensor([began - process_started], dtype=torch.float64, device=self._workers.device)
+        left_s = settings.process_s - float(self._workers.mean(start_s))
+        total_s = settings.total_s or before_s + left_s
+        end_s = min(total_s, before_s + left_s)
         sums = torch.zeros(len(DepthLosses._fields), device=self._workers.device)
         steps_here = reported_step = 0
         reported_s = saved_s = before_s
