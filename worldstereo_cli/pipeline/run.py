@@ -15,6 +15,7 @@ from worldstereo_cli.errors import ArtifactError, InputError, OutOfMemory
 from worldstereo_cli.pipeline.report import Reporter, SceneReport, StageReport
 from worldstereo_cli.pipeline.reuse import STAGES, Expectation, Selection, reason_to_build
 from worldstereo_cli.pipeline.scene_file import SCENE_FILE, SceneFile
+from worldstereo_cli.pipeline.summaries import summary
 from worldstereo_cli.recipe import Recipe
 
 VIEWER_PAGE = "viewer.html"
@@ -95,13 +96,13 @@ def _run_step(step: _Step, scene_dir: Path, options: RunOptions, reporter: Repor
     expected = step.expectation()
     reason = reason_to_build(root, step.name, expected, step.name in options.selection.forced)
     if reason is None:
-        report = StageReport(step.name, "reused", "unchanged", 0.0, _summary(Manifest.read(root, step.name)))
+        report = StageReport(step.name, "reused", "unchanged", 0.0, summary(Manifest.read(root, step.name)))
     else:
         reporter.stage_started(step.name, reason)
         began = time.perf_counter()
         with _memory_errors(step.name):
             manifest = step.build()
-        report = StageReport(step.name, "built", reason, time.perf_counter() - began, _summary(manifest))
+        report = StageReport(step.name, "built", reason, time.perf_counter() - began, summary(manifest))
     reporter.stage_ended(report)
     return report
 
@@ -198,10 +199,6 @@ def _note(record: SceneFile, scene_dir: Path, report: StageReport) -> None:
         if report.name == STAGES[0]:
             record.world = dict(Manifest.read(scene_dir / STAGES[0], STAGES[0]).facts.get("world", {}))
     record.write(scene_dir)
-
-
-def _summary(manifest: Manifest) -> str:
-    return str(manifest.facts.get("summary", ""))
 
 
 @contextmanager

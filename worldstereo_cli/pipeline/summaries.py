@@ -1,0 +1,43 @@
+"""One line for each finished stage: what people ask about it first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from worldstereo_cli.artifacts.manifest import Manifest
+
+
+def summary(manifest: Manifest) -> str:
+    """Describe a finished stage from the facts in its manifest."""
+    facts = manifest.facts
+    match manifest.kind:
+        case "lift":
+            return _lift(facts)
+        case "plan":
+            return _plan(facts)
+        case "generate":
+            seen, invented = facts["num_seen_points"], facts["num_invented_points"]
+            rounds = len(facts["rounds"])
+            return f"{rounds} rounds by {facts['backend']}, {seen:,} points seen, {invented:,} invented"
+        case "reconstruct":
+            return f"{facts['num_splats']:,} splats, photo at {facts['psnr_photo_db']:.1f} dB"
+        case other:
+            raise ValueError(f"Expected a stage, got {other!r}.")
+
+
+def _lift(facts: Mapping[str, Any]) -> str:
+    width, height = facts["size_px"]
+    scale = "metres estimated" if facts["is_metric"] else "scale assumed"
+    level = ", levelled" if facts["world"]["is_level"] else ""
+    notes = "".join(f"; {note}" for note in facts["photo_notes"])
+    return (
+        f"{width}x{height}, depth by {facts['depth_backend']} (median {facts['median_depth_m']:.1f} m, {scale})"
+        f", focal length from {facts['focal_source']}{level}{notes}"
+    )
+
+
+def _plan(facts: Mapping[str, Any]) -> str:
+    names = ", ".join(path["name"] for path in facts["paths"])
+    notes = "".join(f"; {path['name']}: {path['note']}" for path in facts["paths"] if path["note"])
+    return names + notes
