@@ -79,13 +79,20 @@ class PlanRecipe(_Section):
 class GenerateRecipe(_Section):
     """How the unseen is made up."""
 
-    backend: Literal["warp"] = "warp"
-    """What completes the frames."""
+    backend: str = "warp"
+    """What completes the frames: `warp` (no model), a name of `worldstereo weights list`, or a folder of
+    weights."""
     num_frames: Annotated[int, Field(ge=2, le=241)] = 8
     """Frames on each path, for backends that are free to choose. On a sweep of 25 degrees eight are 3.6
     degrees apart."""
     depth: Literal["lift", "prior", "embedded", "depth-pro", "depth-anything"] = "lift"
     """What estimates the depth of frames whose backend does not know it; `lift` is what the lift used."""
+    steps: Annotated[int, Field(ge=1, le=1000)] = 40
+    """Denoising steps of models that were not distilled."""
+    guidance: Annotated[float, Field(ge=1, le=30)] = 5.0
+    """How far such models go beyond the prompt; 1 halves the time."""
+    weights: Literal["auto", "resident", "eight-bit"] = "auto"
+    """How a model's weights are stored on the device; `auto` takes the fastest way that fits."""
 
 
 class ReconstructRecipe(_Section):

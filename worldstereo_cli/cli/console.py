@@ -75,6 +75,10 @@ class Console:
         took = "reused" if report.state == "reused" else f"{report.seconds:.1f} s"
         self.line(f"{report.name:<12}{took:>8}  {report.summary}".rstrip())
 
+    def note(self, text: str) -> None:
+        """Say something that concerns the whole run."""
+        self.line(text)
+
     def line(self, text: str) -> None:
         """Print one line, above the bar if there is one."""
         if self._quiet:

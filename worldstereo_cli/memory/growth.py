@@ -21,6 +21,9 @@ _FALLOFF_FRAC = 0.15
 """Distance from the nearest seen pixel, in parts of the shorter image side, over which confidence
 falls to 37 %: half an image away nothing is more than a guess."""
 
+_SAME_DEPTH = 0.05
+"""Neighbouring pixels of one surface differ by less, unless it is seen at a very grazing angle."""
+
 
 @dataclass(frozen=True, slots=True)
 class FinishedFrames:
@@ -55,7 +58,7 @@ def new_surface(
     clouds: list[Cloud] = []
     order = sorted(range(len(frames.cameras)), key=lambda i: -int(frames.hole[i].sum()))
     for i in order:
-        wanted = frames.hole[i] & (frames.depth_m[i] > 0)
+        wanted = frames.hole[i] & _coherent(frames.depth_m[i])
         if clouds and bool(wanted.any()):
             drawn = render_surface(Cloud.joined(clouds), frames.cameras[i], SurfaceStyle())
             wanted &= drawn.hole[0]
@@ -108,6 +111,19 @@ def _points(
         frames.depth_m[i][wanted] / frames.cameras.intrinsics[i, 0, 0],
         far,
     )
+
+
+def _coherent(depth_m: Float[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
+    """Tell which pixels have three neighbours at nearly their own depth; single ones are noise."""
+    height, width = depth_m.shape
+    padded = torch.nn.functional.pad(depth_m, (1, 1, 1, 1))
+    agreeing = torch.zeros_like(depth_m)
+    for row in range(3):
+        for column in range(3):
+            other = padded[row : row + height, column : column + width]
+            agreeing += (other - depth_m).abs() < _SAME_DEPTH * depth_m
+    # The pixel agrees with itself unless it has no depth.
+    return agreeing >= 4
 
 
 def _confidence(hole: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:

@@ -39,6 +39,24 @@ def expectation(name: str, binding: Binding) -> Expectation:
     return Expectation(section, binding.recipe.seed, _inputs(name, binding))
 
 
+def check_backends(recipe: Recipe, device: str) -> str | None:
+    """See that the models of a recipe are there and fit, before any stage runs.
+
+    Returns:
+        What a clip needs, in words; None when no model takes part.
+
+    Raises:
+        BackendError: Weights or a library are missing.
+        OutOfMemory: No way to store a model fits on the device.
+    """
+    from worldstereo_cli.models.video.factory import describe_needs
+    from worldstereo_cli.stages.generate_cameras_to_frames import video_choice
+
+    # A photo's own size is known after the lift only; 3:2 is the usual one.
+    long_side = recipe.lift.long_side_px
+    return describe_needs(video_choice(recipe.generate), device, long_side, long_side * 2 // 3)
+
+
 def build(name: str, binding: Binding, progress: Progress) -> Manifest:
     """Run one stage."""
     scene, recipe, seed = binding.scene_dir, binding.recipe, binding.recipe.seed

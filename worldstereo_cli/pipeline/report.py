@@ -41,6 +41,10 @@ class Reporter(Protocol):
         """Report steps within the stage."""
         ...
 
+    def note(self, text: str) -> None:
+        """Say something that concerns the whole run."""
+        ...
+
     def stage_ended(self, report: StageReport) -> None:
         """Say what became of a stage."""
         ...

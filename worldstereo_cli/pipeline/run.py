@@ -63,7 +63,10 @@ def run_scene(
     if options.dry_run:
         reports = _dry_run(photo, scene_dir, recipe, options)
         return SceneReport(scene_dir, reports, time.perf_counter() - started)
-    digest = None if photo is None else _photo_digest(photo)  # Fails before the scene is touched.
+    # All that fails before the scene is touched.
+    digest = None if photo is None else _photo_digest(photo)
+    if "generate" in options.selection.names:
+        _check_backends(recipe, options, reporter)
     with _locked(scene_dir):
         record = _open_record(photo, digest, scene_dir, recipe, options)
         reports = []
@@ -89,6 +92,14 @@ def resolve_device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: no usable NVIDIA GPU was found.", remedy="Use --device cpu.")
     return name
+
+
+def _check_backends(recipe: Recipe, options: RunOptions, reporter: Reporter) -> None:
+    from worldstereo_cli.pipeline import bindings
+
+    needs = bindings.check_backends(recipe, resolve_device(options.device))
+    if needs is not None:
+        reporter.note(f"{recipe.generate.backend}: {needs}")
 
 
 def _run_step(step: _Step, scene_dir: Path, options: RunOptions, reporter: Reporter) -> StageReport:

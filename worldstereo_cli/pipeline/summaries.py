@@ -31,10 +31,8 @@ def _lift(facts: Mapping[str, Any]) -> str:
     scale = "metres estimated" if facts["is_metric"] else "scale assumed"
     level = ", levelled" if facts["world"]["is_level"] else ""
     notes = "".join(f"; {note}" for note in facts["photo_notes"])
-    return (
-        f"{width}x{height}, depth by {facts['depth_backend']} (median {facts['median_depth_m']:.1f} m, {scale})"
-        f", focal length from {facts['focal_source']}{level}{notes}"
-    )
+    depth = f"depth by {facts['depth_backend']}, median {facts['median_depth_m']:.1f} m, {scale}"
+    return f"{width}x{height}, {depth}, focal length from {facts['focal_source']}{level}{notes}"
 
 
 def _plan(facts: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ from worldstereo_cli.geometry.seen import observed_depth
 from worldstereo_cli.memory.bank import Bank, kept_frames
 from worldstereo_cli.memory.growth import thinned
 from worldstereo_cli.models.depth.factory import depth_backend
-from worldstereo_cli.models.video.factory import make_video_backend
+from worldstereo_cli.models.video.factory import VideoChoice, make_video_backend
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import GenerateRecipe
 from worldstereo_cli.stages.one_round import Makers, World, make_round
@@ -99,7 +99,7 @@ def generate(
     """
     started = time.perf_counter()
     lift, plan = Lift.read(lift_dir), Plan.read(plan_dir)
-    makers = _makers(recipe, lift, options, seed)
+    makers = _makers(recipe, lift, options, seed, progress)
     out.mkdir(parents=True, exist_ok=True)
     # Unfinished from here on: what this run replaces must not look done.
     (out / MANIFEST_NAME).unlink(missing_ok=True)
@@ -115,16 +115,21 @@ def generate(
     return Generation.read(out)
 
 
-def _makers(recipe: GenerateRecipe, lift: Lift, options: GenerateOptions, seed: int) -> Makers:
-    video = make_video_backend(recipe.backend, num_frames=recipe.num_frames)
+def video_choice(recipe: GenerateRecipe) -> VideoChoice:
+    """Return what a recipe says about the frame backend."""
+    return VideoChoice(recipe.backend, recipe.num_frames, recipe.steps, recipe.guidance, recipe.weights)
+
+
+def _makers(
+    recipe: GenerateRecipe, lift: Lift, options: GenerateOptions, seed: int, progress: Progress
+) -> Makers:
+    video = make_video_backend(video_choice(recipe), options.device, progress)
     name = str(lift.manifest.recipe["depth"]) if recipe.depth == "lift" else recipe.depth
     make_depth = functools.cache(functools.partial(depth_backend, name, options.device))
     return Makers(video, make_depth, options.prompt, seed, options.device)
 
 
-def _fly_all(
-    job: _Job, paths: list[NamedPath], world: World, progress: Progress
-) -> tuple[World, list[str]]:
+def _fly_all(job: _Job, paths: list[NamedPath], world: World, progress: Progress) -> tuple[World, list[str]]:
     """Make or find every round; write the preview; return what is known then, and the rounds' names."""
     names: list[str] = []
     shown: list[UInt8[Tensor, "3 h w"]] = []

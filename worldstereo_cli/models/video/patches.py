@@ -32,6 +32,9 @@ _DISTANCE_COST = 0.1
 difference of 13 % in every channel."""
 _PLACE_COST = 0.02
 """Per squared displacement in parts of the longer image side: things nearby look alike."""
+_MIXED_PX = 2
+_MIXED_TRUST = 0.25
+"""Known pixels this near to a hole hold some colour of what stood in front of them in the photo."""
 _SPREAD = 0.004
 """Patch cost at which a vote has lost 40 % of its weight."""
 
@@ -76,13 +79,15 @@ def _complete_level(
     level: Layered, coarser: Array | None, number: int, seed: int
 ) -> tuple[Array, Array | None]:
     """Search and vote on one level; `coarser` is the field of the level above, if it had one."""
-    usable = minimum_filter(~level.hole, _SIDE, mode="constant", cval=False)
+    inside, outside = distance_transform_edt(level.hole), distance_transform_edt(~level.hole)
+    mixed = (outside > 0) & (outside <= _MIXED_PX / 2**number)
+    usable = minimum_filter(~(level.hole | mixed), _SIDE, mode="constant", cval=False)
     sources = np.argwhere(usable).astype(np.int32)
     if len(sources) == 0:
         return level.rgb, None
-    distance = distance_transform_edt(level.hole)
-    trust = np.where(level.hole, np.maximum(1.1**-distance, 0.1), 1).astype(np.float32)
-    target = distance_transform_edt(~level.hole) <= _RADIUS
+    trust = np.where(level.hole, np.maximum(1.1**-inside, 0.1), np.where(mixed, _MIXED_TRUST, 1))
+    trust = trust.astype(np.float32)
+    target = outside <= _RADIUS
     rgb, relief = level.rgb, np.log(level.inverse).astype(np.float32)
     cost = np.full(level.hole.shape, np.inf, np.float32)
     field = np.zeros((*level.hole.shape, 2), np.int32)

@@ -1,0 +1,61 @@
+"""The whole river with a video model: tiny random weights in exactly the released layout."""
+
+import json
+
+import pytest
+from PIL import Image
+from released import write_released
+
+from tests.journey.test_river import PHOTO
+from worldstereo_cli.artifacts.scene import Generation, Round
+from worldstereo_cli.cli.main import run
+from worldstereo_cli.models.catalogue import list_weights
+from worldstereo_cli.recipe import load_recipe
+
+
+@pytest.fixture(scope="module")
+def small_photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photo") / "path.png"
+    with Image.open(PHOTO) as image:
+        image.resize((96, 64)).save(path)
+    return path
+
+
+def find_weights_here(name):
+    return next(status.folder for status in list_weights() if status.release.name == name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_released_model_completes_the_frames_of_a_run(tmp_path, small_photo, sharded):
+    weights = write_released(tmp_path / "weights", sharded=sharded)
+    scene = tmp_path / "scene"
+    arguments = ["run", str(small_photo), "--out", str(scene), "--recipe", "preview", "--until", "generate"]
+    assert run([*arguments, "--set", f"generate.backend={weights}", "--trajectory", "right"]) == 0
+    generation = Generation.read(scene / "generate")
+    assert generation.manifest.facts["backend"] == "worldstereo-tiny"
+    done = Round.read(generation.round_dirs[0])
+    # The model made three small frames; what the cloud covers keeps the full-size render.
+    assert done.frames.shape == (3, 3, 64, 96)
+    covered = ~done.hole[:, None].expand_as(done.frames)
+    assert (done.frames[covered] - done.control[covered]).abs().max() < 0.5 / 255 + 1e-6
+    record = json.loads((scene / "scene.json").read_text())
+    assert record["stages"]["generate"]["state"] == "done"
+
+
+@pytest.mark.parametrize("recipe", ["fast", "quality", "camera"])
+def test_a_recipe_without_its_weights_says_so_before_any_stage(tmp_path, small_photo, recipe, capsys):
+    if find_weights_here(load_recipe(recipe).generate.backend):
+        pytest.skip("the weights are on this machine")
+    scene = tmp_path / "scene"
+    assert run(["run", str(small_photo), "--out", str(scene), "--recipe", recipe]) == 5
+    said = capsys.readouterr().err
+    assert "are not here" in said
+    assert "worldstereo weights pull worldstereo-" in said
+    assert not scene.exists()
+
+
+def test_a_misspelt_backend_names_the_known_ones(tmp_path, small_photo, capsys):
+    arguments = ["run", str(small_photo), "--out", str(tmp_path / "s"), "--set", "generate.backend=wrap"]
+    assert run(arguments) == 5
+    assert "worldstereo-memory-dmd" in capsys.readouterr().err
