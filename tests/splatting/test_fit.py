@@ -129,7 +129,11 @@ def test_sharpening_brings_out_the_picture_and_leaves_other_splats_alone() -> No
     target = photo_target(picture, Beliefs())
     sharp = sharpen_colors(made, torch.ones_like(chosen), target, CPU, sweeps=3)
     values = [psnr_db(CPU.render(m, picture.camera).rgb, picture.image) for m in (made, sharp)]
-    assert values[1] > values[0] + 2
+    assert values[1] > values[0] + 1
+    beside = torch.zeros(64, 96, dtype=torch.bool)
+    step = (picture.depth_m[20, 1:] < 0.9 * picture.depth_m[20, :-1]).nonzero()[0, 0]
+    beside[20, step - 1 : step + 1] = True  # The wall to the left of the ball.
+    assert torch.equal(sharp.sh[beside.reshape(-1)], made.sh[beside.reshape(-1)])
     some = sharpen_colors(made, chosen, target, CPU, sweeps=1)
     assert torch.equal(some.sh[~chosen], made.sh[~chosen]) and not torch.equal(some.sh, made.sh)
 

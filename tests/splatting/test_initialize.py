@@ -19,6 +19,7 @@ from worldstereo_cli.splatting.initialize import (
     splats_from_cloud,
     splats_from_picture,
     thinned,
+    unmixed_colors,
 )
 from worldstereo_cli.splatting.losses import psnr_db
 from worldstereo_cli.splatting.rasterize.cpu import CpuRasterizer
@@ -187,3 +188,15 @@ def test_points_before_behind_and_beside_what_the_picture_shows_are_told_apart()
     )
     assert hides_picture(points, shown).tolist() == [True, False, False, True, False, False, False]
     assert lies_on_picture(points, shown).tolist() == [False, True, False, False, True, False, False]
+
+
+def test_pixels_at_an_edge_take_the_colour_of_their_own_side() -> None:
+    depth = torch.full((20, 30), 5.0)
+    depth[:, :15] = 2.0
+    depth[10, 15:] = 2.0  # A wire across the background.
+    image = torch.where(depth == 2.0, 0.2, 0.8).expand(3, 20, 30).clone()
+    image[:, :, 14:16] = 0.5
+    clean = unmixed_colors(image, depth)
+    assert clean[:, :7, 14].sub(0.2).abs().max() < 1e-6 and clean[:, :7, 15].sub(0.8).abs().max() < 1e-6
+    assert torch.equal(clean[:, 10, 18:], image[:, 10, 18:])
+    assert torch.equal(clean[:, :, :13], image[:, :, :13])

@@ -142,12 +142,13 @@ def sharpen_colors(
 
     Every splat moves by what the target shows more than the rendering at its centre. Splats are
     little larger than pixels, so that this converges in a few sweeps; more of them would sharpen
-    noise.
+    noise. Beside something nearer, colours stay: the sky would turn white to make up for the roof
+    that overlaps it, and show that to every other camera.
 
     Args:
         gaussians: With colours of degree 0.
         chosen: Which of them are the surface that the target shows.
-        target: What they are to show.
+        target: What they are to show, with depth at every pixel.
         rasterizer: What draws.
         sweeps: How often.
 
@@ -156,13 +157,15 @@ def sharpen_colors(
     pixels, _ = target.camera.project(gaussians.means[chosen])
     size = pixels.new_tensor([target.camera.width_px, target.camera.height_px])
     grid = (2 * pixels[0] / size - 1)[None, None]
+    nearest = -torch.nn.functional.max_pool2d(-target.depth_m[None, None], 5, stride=1, padding=2)[0, 0]
+    step = _SHARPEN_STEP * (nearest > 0.95 * target.depth_m)
     for _ in range(sweeps):
-        missing = target.image - rasterizer.render(gaussians, target.camera).rgb
+        missing = step * (target.image - rasterizer.render(gaussians, target.camera).rgb)
         at_centres = torch.nn.functional.grid_sample(
             missing[None], grid, padding_mode="border", align_corners=False
         )
         sh = gaussians.sh.clone()
-        rgb = 0.5 + SH_C0 * sh[chosen, 0] + _SHARPEN_STEP * at_centres[0, :, 0].T
+        rgb = 0.5 + SH_C0 * sh[chosen, 0] + at_centres[0, :, 0].T
         sh[chosen, 0] = (rgb.clamp(0, 1) - 0.5) / SH_C0
         gaussians = replace(gaussians, sh=sh)
     return gaussians

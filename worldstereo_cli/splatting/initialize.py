@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,10 +14,16 @@ from torch import Tensor
 
 from worldstereo_cli.geometry.cameras import Cameras
 from worldstereo_cli.geometry.cloud import Cloud
+from worldstereo_cli.geometry.depth_edges import near_break
 from worldstereo_cli.geometry.gaussians import Gaussians
 from worldstereo_cli.geometry.images import crop_resize
 from worldstereo_cli.geometry.rigid import quaternion_from_rotation
 from worldstereo_cli.splatting.rasterize.harmonics import sh_from_rgb
+
+_REACH_PX = 3
+"""Pixels at an edge look so far for pixels of their own surface."""
+_SAME_SURFACE = 0.03
+"""Share of the depth by which pixels of one surface differ within that reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,8 @@ def splats_from_picture(picture: Picture, style: SplatStyle, max_splats: int | N
     depth = settled_depth(picture)
     along_u, along_v = _pixel_steps(depth, picture.sky, picture.camera)
     points = picture.camera.unproject(depth[None])[0]
-    cells = torch.cat([points, along_u, along_v, picture.image.permute(1, 2, 0)], -1)
+    colours = unmixed_colors(picture.image, depth).permute(1, 2, 0)
+    cells = torch.cat([points, along_u, along_v, colours], -1)
     if max_splats is None or num_pixels <= max_splats:
         cells = cells.reshape(num_pixels, 12)
     else:
@@ -107,6 +115,31 @@ def splats_from_picture(picture: Picture, style: SplatStyle, max_splats: int | N
         torch.full_like(depth, style.opacity).reshape(-1)[: len(cells)].logit(),
         sh_from_rgb(cells[:, 9:]),
     )
+
+
+def unmixed_colors(image: Float[Tensor, "3 h w"], depth_m: Float[Tensor, "h w"]) -> Float[Tensor, "3 h w"]:
+    """Replace the colours of pixels at a step in depth, which mix both surfaces, by those of their own.
+
+    Such a pixel takes the mean of what lies near it on its side of the step. Where there is nothing,
+    as on a wire, it keeps its colour. Without this every object leaves its outline on the
+    background when the camera moves.
+    """
+    distance = near_break(depth_m)
+    row, column = torch.nonzero(distance < 2, as_tuple=True)
+    height, width = depth_m.shape
+    total = torch.zeros_like(image[:, row, column])
+    weight = torch.zeros_like(depth_m[row, column])
+    for dy in range(-_REACH_PX, _REACH_PX + 1):
+        for dx in range(-_REACH_PX, _REACH_PX + 1):
+            v, u = (row + dy).clamp(0, height - 1), (column + dx).clamp(0, width - 1)
+            near = math.exp(-(dx * dx + dy * dy) / _REACH_PX)
+            alike = (depth_m[v, u] / depth_m[row, column] - 1).abs() < _SAME_SURFACE
+            share = near * (alike & (distance[v, u] >= 2))
+            total += share * image[:, v, u]
+            weight += share
+    clean = image.clone()
+    clean[:, row, column] = torch.where(weight > 0, total / weight.clamp_min(1e-6), image[:, row, column])
+    return clean
 
 
 def _shrunk(picture: Picture, num_pixels: int) -> Picture:
