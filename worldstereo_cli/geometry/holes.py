@@ -1,9 +1,10 @@
 """Depth for what no camera has seen: surfaces continued into holes, the background behind the foreground.
 
 A hole pixel looks in many directions for the surfaces around it, each continued as its own plane.
-A continuation that would stand in front of something that an earlier view has seen is impossible;
-this is what keeps the foreground from growing into the space beside it, with no threshold on
-depth. Of the possible ones the surface with most support nearby is taken.
+Two things are read off the views that were seen. A surface that ends there, in front of something
+farther, is not continued: this is the foreground beside a hole. And a continuation that would
+stand in front of something seen is impossible. Of what is left the surface with most support
+nearby is taken.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ _WINDOW_PX = 10
 _SAME_SURFACE = 0.1
 """Continuations whose depths differ by less than this part belong to one surface."""
 
+_EDGE_PX = 3
+"""Beside the edge of an object, depth maps are unsure for this far."""
+_EDGE_STEP = 1.1
+"""Something this much farther, within `_EDGE_PX`, shows that a surface ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
@@ -42,6 +48,8 @@ class Continuation:
     """In holes the smooth mean of the continued surface's border: right in tone, without texture."""
     possible: Bool[Tensor, "h w"]
     """False for hole pixels where every continuation would have hidden something seen."""
+    ended: Bool[Tensor, "h w"]
+    """True for known pixels beside a hole whose surface was seen to end there."""
 
 
 def continue_surfaces(
@@ -68,20 +76,19 @@ def continue_surfaces(
         raise ValueError("Expected a depth map with at least one known pixel.")
     distance = distance_transform_edt(hole).astype(np.float32)
     inverse = np.where(hole, 0, 1 / np.where(hole, 1, depth)).astype(np.float32)
-    planes = _border_planes(inverse, distance)
     # Nothing is put farther than the farthest thing known: beyond lies no evidence at all.
     farthest = max(float(depth.max()), float(seen.depth_m.max()))
     bounds = np.array([1 / farthest, 2 * inverse.max()], np.float32)
     projections, depths = seen.projections(camera.world_from_camera[0])
-    inverse_k = torch.linalg.inv(camera.intrinsics[0].double()).numpy()
-    filled, guess, possible = _choose(
-        inverse, picture, distance, planes, bounds, (projections, inverse_k, depths)
-    )
+    poses = (projections, torch.linalg.inv(camera.intrinsics[0].double()).numpy(), depths)
+    planes = _border_planes(inverse, distance, poses)
+    filled, guess, possible = _choose(inverse, picture, distance, planes, bounds, poses)
     filled = _median(filled, hole)
     return Continuation(
         torch.from_numpy(np.where(hole, 1 / filled, depth).astype(np.float32)),
         torch.from_numpy(guess).permute(2, 0, 1),
         torch.from_numpy(possible),
+        torch.from_numpy(planes[..., 4] > 0),
     )
 
 
@@ -149,12 +156,49 @@ def _fit_plane(inverse: Array, y: int, x: int) -> tuple[float, float, float, flo
     return value, gx, gy, error
 
 
+@kernel
+def _set_ray(inverse_k: Array, y: int, x: int, ray: Array) -> None:
+    """Write the camera-frame direction through a pixel centre, with z = 1."""
+    for i in range(3):
+        ray[i] = inverse_k[i, 0] * (x + 0.5) + inverse_k[i, 1] * (y + 0.5) + inverse_k[i, 2]
+
+
+@kernel
+def _ends_here(x: float, y: float, z: float, projections: Array, depths: Array) -> bool:
+    """Tell whether some view sees a point, and beside it something farther."""
+    height, width = depths.shape[1:]
+    for i in range(projections.shape[0]):
+        p = projections[i]
+        depth = p[2, 0] * x + p[2, 1] * y + p[2, 2] * z + p[2, 3]
+        if depth <= 1e-6:
+            continue
+        u = (p[0, 0] * x + p[0, 1] * y + p[0, 2] * z + p[0, 3]) / depth
+        v = (p[1, 0] * x + p[1, 1] * y + p[1, 2] * z + p[1, 3]) / depth
+        if u < 0 or v < 0 or u >= width or v >= height:
+            continue
+        row, column = int(v), int(u)
+        # Hidden there. A point that is drawn a little beyond its surface may well see past it.
+        if depths[i, row, column] < (1 - FRONT_TOLERANCE) * depth:
+            continue
+        for q in range(max(0, row - _EDGE_PX), min(height, row + _EDGE_PX + 1)):
+            for r in range(max(0, column - _EDGE_PX), min(width, column + _EDGE_PX + 1)):
+                if depths[i, q, r] > _EDGE_STEP * depth:
+                    return True
+    return False
+
+
 @parallel_kernel
-def _border_planes(inverse: Array, distance: Array) -> Array:
-    """Fit a plane at every known pixel beside a hole: (h w 4), zeros elsewhere."""
+def _border_planes(inverse: Array, distance: Array, poses: tuple[Array, Array, Array]) -> Array:
+    """Fit a plane at every known pixel beside a hole.
+
+    Returns:
+        (h w 5): value, slopes, their error, and 1 where the surface was seen to end; zeros elsewhere.
+    """
+    projections, inverse_k, depths = poses
     height, width = inverse.shape
-    planes = np.zeros((height, width, 4), np.float32)
+    planes = np.zeros((height, width, 5), np.float32)
     for y in prange(height):
+        ray = np.empty(3)
         for x in range(width):
             if inverse[y, x] <= 0:
                 continue
@@ -162,9 +206,14 @@ def _border_planes(inverse: Array, distance: Array) -> Array:
             for v in range(max(0, y - 1), min(height, y + 2)):
                 for u in range(max(0, x - 1), min(width, x + 2)):
                     beside = beside or distance[v, u] > 0
-            if beside:
-                value, gx, gy, error = _fit_plane(inverse, y, x)
-                planes[y, x, 0], planes[y, x, 1], planes[y, x, 2], planes[y, x, 3] = value, gx, gy, error
+            if not beside:
+                continue
+            value, gx, gy, error = _fit_plane(inverse, y, x)
+            planes[y, x, 0], planes[y, x, 1], planes[y, x, 2], planes[y, x, 3] = value, gx, gy, error
+            _set_ray(inverse_k, y, x, ray)
+            w = inverse[y, x]
+            if _ends_here(ray[0] / w, ray[1] / w, ray[2] / w, projections, depths):
+                planes[y, x, 4] = 1
     return planes
 
 
@@ -197,13 +246,13 @@ def _continued(plane: Array, dx: float, dy: float, bounds: Array) -> float:
 
 @kernel
 def _best_surface(
-    values: Array, weights: Array, count: int, least: float, ray: Array, seen: tuple[Array, Array]
+    values: Array, weights: Array, count: int, ray: Array, seen: tuple[Array, Array]
 ) -> tuple[float, float, bool]:
     """Choose among continuations.
 
     Returns:
         Inverse depth, that of the continuation at the heart of the chosen surface, and whether it
-        hides nothing. If all hide something, the farthest is pushed back until it does not.
+        hides nothing. If all hide something, the farthest is returned.
     """
     projections, depths = seen
     refused = np.zeros(count, np.bool_)
@@ -232,11 +281,6 @@ def _best_surface(
     farthest = np.inf
     for i in range(count):
         farthest = min(farthest, values[i])
-    behind = farthest
-    while behind > least:
-        behind = max(least, behind / (1 + 0.5 * FRONT_TOLERANCE))
-        if not hides_something(ray[0] / behind, ray[1] / behind, ray[2] / behind, projections, depths):
-            return behind, farthest, True
     return farthest, farthest, False
 
 
@@ -265,6 +309,40 @@ def _mean_colour(picture: Array, chosen: tuple[Array, Array, Array], count: int,
         out[c] = colour / total
 
 
+@kernel
+def _gather(
+    inverse: Array,
+    distance: Array,
+    planes: Array,
+    bounds: Array,
+    at: tuple[int, int],
+    found: tuple[Array, Array, Array, Array],
+) -> int:
+    """Collect the continuations that reach a hole pixel, and return how many there are.
+
+    Surfaces that were seen to end count only where there are no others, and then the farther
+    ones more.
+    """
+    values, weights, rows, columns = found
+    y, x = at
+    for ended in range(2):
+        count = 0
+        for k in range(_DIRECTIONS):
+            angle = 2 * math.pi * k / _DIRECTIONS
+            row, column, far = _walk(distance, y, x, math.sin(angle), math.cos(angle))
+            if row < 0 or planes[row, column, 4] > ended:
+                continue
+            values[count] = _continued(planes[row, column], x - column, y - row, bounds)
+            weights[count] = 1 / (far * far + 1)
+            if ended:
+                weights[count] *= (bounds[0] / values[count]) ** 4
+            rows[count], columns[count] = _inside(inverse, row, column, math.sin(angle), math.cos(angle))
+            count += 1
+        if count > 0:
+            return count
+    return 0
+
+
 @parallel_kernel
 def _choose(
     inverse: Array,
@@ -285,22 +363,12 @@ def _choose(
         for x in range(width):
             if distance[y, x] == 0:
                 continue
-            count = 0
-            for k in range(_DIRECTIONS):
-                angle = 2 * math.pi * k / _DIRECTIONS
-                row, column, far = _walk(distance, y, x, math.sin(angle), math.cos(angle))
-                if row < 0:
-                    continue
-                values[count] = _continued(planes[row, column], x - column, y - row, bounds)
-                weights[count] = 1 / (far * far + 1)
-                rows[count], columns[count] = _inside(inverse, row, column, math.sin(angle), math.cos(angle))
-                count += 1
+            count = _gather(inverse, distance, planes, bounds, (y, x), (values, weights, rows, columns))
             if count == 0:
                 filled[y, x], possible[y, x] = bounds[0], False
                 continue
-            for i in range(3):
-                ray[i] = inverse_k[i, 0] * (x + 0.5) + inverse_k[i, 1] * (y + 0.5) + inverse_k[i, 2]
-            value, heart, free = _best_surface(values, weights, count, bounds[0], ray, (projections, depths))
+            _set_ray(inverse_k, y, x, ray)
+            value, heart, free = _best_surface(values, weights, count, ray, (projections, depths))
             filled[y, x], possible[y, x] = value, free
             for k in range(count):
                 near = abs(values[k] - heart) < _SAME_SURFACE * heart
@@ -311,7 +379,7 @@ def _choose(
 
 @parallel_kernel
 def _median(values: Array, hole: Array) -> Array:
-    """Take the 3x3 median inside holes, which removes single pixels that chose another surface."""
+    """Give single hole pixels that chose another surface than their neighbours the median of 3x3."""
     height, width = values.shape
     out = values.copy()
     for y in prange(height):
@@ -326,5 +394,7 @@ def _median(values: Array, hole: Array) -> Array:
                         window[count] = values[v, u]
                         count += 1
             window[:count].sort()
-            out[y, x] = window[count // 2]
+            middle = window[count // 2]
+            if abs(values[y, x] - middle) > _SAME_SURFACE * middle:
+                out[y, x] = middle
     return out

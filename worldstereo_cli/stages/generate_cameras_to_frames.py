@@ -10,6 +10,7 @@ import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -27,6 +28,7 @@ from worldstereo_cli.geometry.seen import observed_depth
 from worldstereo_cli.memory.bank import Bank, kept_frames
 from worldstereo_cli.memory.growth import thinned
 from worldstereo_cli.models.depth.factory import depth_backend
+from worldstereo_cli.models.depth.protocol import DepthBackend
 from worldstereo_cli.models.video.factory import VideoChoice, make_video_backend
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import GenerateRecipe
@@ -124,9 +126,14 @@ def _makers(
     recipe: GenerateRecipe, lift: Lift, options: GenerateOptions, seed: int, progress: Progress
 ) -> Makers:
     video = make_video_backend(video_choice(recipe), options.device, progress)
-    name = str(lift.manifest.recipe["depth"]) if recipe.depth == "lift" else recipe.depth
-    make_depth = functools.cache(functools.partial(depth_backend, name, options.device))
+    make_depth = functools.cache(lambda: _depth_backend(recipe.depth, lift.manifest.recipe, options.device))
     return Makers(video, make_depth, options.prompt, seed, options.device)
+
+
+def _depth_backend(name: str, lift_recipe: dict[str, Any], device: str) -> DepthBackend:
+    if name == "lift":
+        return depth_backend(lift_recipe["depth"], device, weights=lift_recipe["weights"])
+    return depth_backend(name, device)
 
 
 def _fly_all(job: _Job, paths: list[NamedPath], world: World, progress: Progress) -> tuple[World, list[str]]:

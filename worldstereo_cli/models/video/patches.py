@@ -9,7 +9,7 @@ that the background is continued with background.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,8 @@ class Layered:
     """(h w) float32, inverse depth, positive everywhere."""
     hole: Array
     """(h w) bool."""
+    ended: Array
+    """(h w) bool: known pixels beside a hole whose surface does not go on into it."""
 
 
 def complete_texture(picture: Layered, seed: int) -> Array:
@@ -64,14 +66,15 @@ def complete_texture(picture: Layered, seed: int) -> Array:
     """
     levels = [picture]
     while min(levels[-1].hole.shape) >= 2 * _COARSEST_PX:
-        levels.append(Layered(*_halve(levels[-1].rgb, levels[-1].inverse, levels[-1].hole)))
+        finest = levels[-1]
+        levels.append(Layered(*_halve(finest.rgb, finest.inverse, finest.hole, finest.ended)))
     rgb = levels[-1].rgb
     field: Array | None = None
     for number in range(len(levels) - 1, -1, -1):
         level = levels[number]
         if field is not None:
             rgb = np.where(level.hole[..., None], _double(rgb, level.hole.shape), level.rgb)
-        rgb, field = _complete_level(Layered(rgb, level.inverse, level.hole), field, number, seed)
+        rgb, field = _complete_level(replace(level, rgb=rgb), field, number, seed)
     return rgb
 
 
@@ -85,10 +88,11 @@ def _complete_level(
     sources = np.argwhere(usable).astype(np.int32)
     if len(sources) == 0:
         return level.rgb, None
-    trust = np.where(level.hole, np.maximum(1.1**-inside, 0.1), np.where(mixed, _MIXED_TRUST, 1))
-    trust = trust.astype(np.float32)
-    target = outside <= _RADIUS
     rgb, relief = level.rgb, np.log(level.inverse).astype(np.float32)
+    front = _front(level, relief)
+    trust = np.where(level.hole, np.maximum(1.1**-inside, 0.1), np.where(mixed, _MIXED_TRUST, 1))
+    trust = np.where(front, 0, trust).astype(np.float32)
+    target = (outside <= _RADIUS) & ~front
     cost = np.full(level.hole.shape, np.inf, np.float32)
     field = np.zeros((*level.hole.shape, 2), np.int32)
     if coarser is not None:
@@ -111,18 +115,27 @@ def _complete_level(
     return rgb, field
 
 
+def _front(level: Layered, relief: Array) -> Array:
+    """Find the known pixels that neither compare nor vote: the surfaces in front of the holes."""
+    if not level.ended.any():
+        return np.zeros_like(level.hole)
+    distance, nearest = distance_transform_edt(~level.ended, return_indices=True)
+    step = np.abs(relief - relief[tuple(nearest)])
+    return ~level.hole & (distance <= _RADIUS + 1) & (step < 0.1)
+
+
 def _double(values: Array, shape: tuple[int, ...]) -> Array:
     """Repeat every pixel twice along both axes, to a given (h w)."""
     return values.repeat(2, 0).repeat(2, 1)[: shape[0], : shape[1]]
 
 
 @parallel_kernel
-def _halve(rgb: Array, inverse: Array, hole: Array) -> tuple[Array, Array, Array]:
-    """Average 2x2 pixels; known ones, where there are any, count alone."""
+def _halve(rgb: Array, inverse: Array, hole: Array, ended: Array) -> tuple[Array, Array, Array, Array]:
+    """Average 2x2 pixels: the known ones alone where they are half or more; else the holes alone."""
     height, width = (hole.shape[0] + 1) // 2, (hole.shape[1] + 1) // 2
     out_rgb = np.zeros((height, width, 3), np.float32)
     out_inverse = np.zeros((height, width), np.float32)
-    out_hole = np.zeros((height, width), np.bool_)
+    out_hole, out_ended = np.zeros((height, width), np.bool_), np.zeros((height, width), np.bool_)
     for y in prange(height):
         for x in range(width):
             bottom, right = min(2 * y + 2, hole.shape[0]), min(2 * x + 2, hole.shape[1])
@@ -130,7 +143,9 @@ def _halve(rgb: Array, inverse: Array, hole: Array) -> tuple[Array, Array, Array
             for v in range(2 * y, bottom):
                 for u in range(2 * x, right):
                     known += 0 if hole[v, u] else 1
+                    out_ended[y, x] |= ended[v, u]
             out_hole[y, x] = 2 * known < total
+            out_ended[y, x] &= not out_hole[y, x]
             count = 0
             for v in range(2 * y, bottom):
                 for u in range(2 * x, right):
@@ -142,7 +157,7 @@ def _halve(rgb: Array, inverse: Array, hole: Array) -> tuple[Array, Array, Array
             out_inverse[y, x] /= count
             for c in range(3):
                 out_rgb[y, x, c] /= count
-    return out_rgb, out_inverse, out_hole
+    return out_rgb, out_inverse, out_hole, out_ended
 
 
 @kernel

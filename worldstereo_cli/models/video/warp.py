@@ -89,7 +89,10 @@ def _complete(canvas: _Canvas, i: int, seen: SeenViews, seed: int) -> Cloud:
     hole = canvas.hole[i].clone()
     continued = continue_surfaces(canvas.depth_m[i], canvas.rgb[i], canvas.cameras[i], seen)
     layered = Layered(
-        continued.rgb.permute(1, 2, 0).contiguous().numpy(), (1 / continued.depth_m).numpy(), hole.numpy()
+        continued.rgb.permute(1, 2, 0).contiguous().numpy(),
+        (1 / continued.depth_m).numpy(),
+        hole.numpy(),
+        continued.ended.numpy(),
     )
     canvas.rgb[i] = torch.from_numpy(complete_texture(layered, seed + i)).permute(2, 0, 1)
     kept = hole & continued.possible

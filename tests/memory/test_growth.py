@@ -1,0 +1,111 @@
+"""Promises of the growing cloud."""
+
+from dataclasses import replace
+
+import torch
+
+from tests import scenes
+from worldstereo_cli.geometry.cameras import Cameras
+from worldstereo_cli.geometry.cloud import Cloud
+from worldstereo_cli.geometry.point_render import SurfaceStyle, render_surface
+from worldstereo_cli.geometry.seen import SeenViews
+from worldstereo_cli.memory.growth import FinishedFrames, new_surface, thinned
+
+SURFACES = scenes.two_planes(2.0, 5.0)
+PHOTO = scenes.camera(144, 96)
+
+
+def true_frames(shifts: list[float]) -> tuple[FinishedFrames, SeenViews]:
+    """Frames of a perfect model beside the photo, and the photo as evidence."""
+    view = scenes.view_of(SURFACES, PHOTO)
+    pose = PHOTO.world_from_camera.repeat(len(shifts), 1, 1)
+    pose[:, 0, 3] = torch.tensor(shifts)
+    cameras = Cameras(pose, PHOTO.intrinsics.repeat(len(shifts), 1, 1), 144, 96)
+    drawn = render_surface(scenes.cloud_of(view), cameras, SurfaceStyle())
+    made = [scenes.render(SURFACES, cameras[i]) for i in range(len(shifts))]
+    frames = FinishedFrames(
+        cameras, torch.stack([m[0] for m in made]), torch.stack([m[1] for m in made]), drawn.hole
+    )
+    return frames, SeenViews(PHOTO, view.depth_m[None])
+
+
+def test_only_what_the_cloud_lacks_is_added():
+    frames, seen = true_frames([0.4])
+    added, counts = new_surface(frames, seen, round_index=1, shell_m=None)
+    assert 0 < counts[0] == len(added) <= int(frames.hole.sum())
+    assert (added.round_index == 1).all()
+    assert (added.points[:, 2] - 5.0).abs().max() < 1e-4
+    assert torch.allclose(added.spacing_m, 5.0 / PHOTO.intrinsics[0, 0, 0])
+
+
+def test_a_surface_that_several_frames_show_is_added_once():
+    frames, seen = true_frames([0.4, 0.39, 0.4])
+    added, counts = new_surface(frames, seen, round_index=1, shell_m=None)
+    alone, _ = new_surface(true_frames([0.4])[0], seen, round_index=1, shell_m=None)
+    # A frame two pixels beside shows a little more of the wall's end, and edges round differently.
+    assert len(added) < 1.15 * len(alone)
+    assert min(counts) < 0.1 * max(counts)
+
+
+def test_what_would_hide_something_seen_is_left_out():
+    frames, seen = true_frames([0.4])
+    wrong = replace(frames, depth_m=0.5 * frames.depth_m)
+    added, _ = new_surface(wrong, seen, round_index=1, shell_m=None)
+    assert not seen.hidden_by(added.points).any()
+    # Beside the photo's view nothing contradicts it; inside, only what the board hides is left.
+    pixel, depth = PHOTO.project(added.points)
+    inside = (pixel[0] > 0).all(-1) & (pixel[0, :, 0] < 144) & (pixel[0, :, 1] < 96)
+    assert 0 < int(inside.sum()) < 0.5 * int(frames.hole.sum())
+    assert (depth[0][inside] > 2.0).all()
+
+
+def test_single_pixels_of_odd_depth_are_noise():
+    frames, seen = true_frames([0.4])
+    depth = frames.depth_m.clone()
+    row, column = frames.hole[0].nonzero()[len(frames.hole[0].nonzero()) // 2].tolist()
+    depth[0, row, column] = 9.0
+    added, _ = new_surface(replace(frames, depth_m=depth), seen, round_index=1, shell_m=None)
+    assert added.points[:, 2].max() < 6.0
+
+
+def test_confidence_falls_with_the_distance_from_what_is_known():
+    frames, seen = true_frames([1.5])
+    added, _ = new_surface(frames, seen, round_index=1, shell_m=None)
+    # The photo ends at the left of what this camera adds on its right.
+    right = added[added.points[:, 0] > 3.2]
+    order = right.points[:, 0].argsort()
+    assert right.confidence[order[:20]].mean() > 1.5 * right.confidence[order[-20:]].mean()
+    assert 0 < added.confidence.min() <= added.confidence.max() <= 0.5
+
+
+def test_points_near_the_shell_are_sky():
+    frames, seen = true_frames([0.4])
+    added, _ = new_surface(frames, seen, round_index=1, shell_m=5.0)
+    assert added.sky.all()
+    added, _ = new_surface(frames, seen, round_index=1, shell_m=50.0)
+    assert not added.sky.any()
+
+
+def test_thinning_spares_the_photo_and_drops_what_repeats_it():
+    photo = scenes.cloud_of(scenes.view_of(SURFACES, PHOTO))
+    ghost = replace(
+        photo,
+        points=photo.points + 1e-5,
+        round_index=photo.round_index + 1,
+        confidence=photo.confidence * 0.5,
+    )
+    far_away = replace(ghost, points=ghost.points + torch.tensor([0.0, 40.0, 0.0]))
+    kept = thinned(Cloud.joined([photo, ghost, far_away]))
+    assert int((kept.round_index == 0).sum()) == len(photo)
+    beside = kept[(kept.round_index == 1) & (kept.points[:, 1] < 20)]
+    assert len(beside) < 0.02 * len(ghost)
+    assert int((kept.points[:, 1] > 20).sum()) > 0.3 * len(far_away)
+    again = thinned(kept)
+    assert len(again) == len(kept)
+
+
+def test_of_invented_points_in_one_cell_the_surest_stays():
+    one = scenes.cloud_of(scenes.view_of(scenes.wall(), PHOTO))[:1]
+    doubtful = replace(one, round_index=one.round_index + 1, confidence=torch.tensor([0.1]))
+    sure = replace(doubtful, confidence=torch.tensor([0.4]))
+    assert thinned(Cloud.joined([doubtful, sure])).confidence.tolist() == [0.4000000059604645]
