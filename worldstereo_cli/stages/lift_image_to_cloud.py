@@ -19,6 +19,7 @@ from worldstereo_cli.errors import InputError
 from worldstereo_cli.geometry.cameras import Cameras, focal_from_fov, fov_from_focal, intrinsics_from_focal
 from worldstereo_cli.geometry.far import FarField, far_field
 from worldstereo_cli.geometry.gravity import Ground, find_ground, level_rotation
+from worldstereo_cli.geometry.skyline import without_low_patches
 from worldstereo_cli.geometry.surface import Surface, cloud_from_surface, prepare_surface
 from worldstereo_cli.models.depth.factory import depth_backend
 from worldstereo_cli.models.depth.protocol import DepthBackend, DepthEstimate
@@ -109,7 +110,8 @@ class _Placed:
         height, width = photo.image.shape[1:]
         intrinsics = intrinsics_from_focal(focal_px, width, height)
         camera = Cameras(torch.eye(4)[None], intrinsics[None], width, height)
-        depth, known, sky = estimate.depth_m.cpu().float(), estimate.valid.cpu(), estimate.sky.cpu()
+        depth, known = estimate.depth_m.cpu().float(), estimate.valid.cpu()
+        sky = without_low_patches(estimate.sky.cpu())
         ground = find_ground(camera.unproject(depth[None])[0], known)
         scale = 1.0 if estimate.is_metric else _conventional_scale(ground, float(depth[known].median()))
         # Depth without a scale has no certain slope either: what it calls level must not tilt walls.
