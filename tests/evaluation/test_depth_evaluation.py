@@ -72,9 +72,7 @@ def test_disparity_of_unknown_offset_has_no_scale_score(tmp_path: Path) -> None:
     disparity[10:20, 10:30] = 20.0
     entry = _write_case(tmp_path, "stereo", disparity, kind="disparity", affine_only=True, K=None)
     (tmp_path / "index.json").write_text(json.dumps([entry]))
-    report = evaluate_depth(
-        tmp_path, lambda image: Prediction(torch.from_numpy(1 / (disparity + 3.0)), None)
-    )
+    report = evaluate_depth(tmp_path, lambda image: Prediction(torch.from_numpy(1 / (disparity + 3.0)), None))
     assert report.rows[0].scale == {}
     assert report.rows[0].affine["prediction"].abs_rel < 1e-3
     assert report.num_boundary_cases == 1

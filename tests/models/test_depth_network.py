@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from worldstereo_cli.errors import BackendError
 from worldstereo_cli.models.depth.eight_bit import from_eight_bit, to_eight_bit
-from worldstereo_cli.models.depth.embedded import EmbeddedDepth
+from worldstereo_cli.models.depth.embedded import EmbeddedDepth, draw_in_far
 from worldstereo_cli.models.depth.network import (
     DepthNetwork,
     DepthNetworkShape,
@@ -165,6 +165,17 @@ def test_a_mirrored_estimate_mirrors_with_the_picture(tmp_path: Path) -> None:
     image = torch.rand(3, 48, 64)
     depth, flipped = backend.estimate(image, 60.0).depth_m, backend.estimate(image.flip(-1), 60.0).depth_m
     assert torch.allclose(depth, flipped.flip(-1), rtol=1e-3)
+
+
+def test_only_the_far_tail_is_drawn_in() -> None:
+    log_depth = torch.linspace(0.0, 2.0, 400).reshape(20, 20)
+    log_depth[-1, -1] = 7.0
+    sky = torch.zeros(20, 20, dtype=torch.bool)
+    drawn = draw_in_far(log_depth, sky)
+    assert torch.allclose(drawn.flatten()[:379], log_depth.flatten()[:379])
+    assert bool((drawn.flatten().diff() >= 0).all())
+    assert 2.2 < float(drawn.max()) < 2.45
+    assert torch.equal(draw_in_far(log_depth, ~sky), log_depth)
 
 
 def test_missing_and_damaged_weights_are_named(tmp_path: Path) -> None:

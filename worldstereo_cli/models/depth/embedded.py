@@ -10,7 +10,7 @@ from math import log
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -29,6 +29,10 @@ WEIGHTS_ROOT = Path(__file__).resolve().parents[2] / "weights"
 
 MAX_DEPTH_M = 5000.0
 """Beyond the farthest surface that the network was shown; keeps an odd image finite."""
+
+FAR_SHARE, FAR_REACH = 0.95, 0.5
+"""Past the depth of the nearest 95 % of the surfaces, log depth saturates towards 0.5 more (1.65 x): along
+skylines the network else puts a few pixels ten times too far, into hills that are not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +117,7 @@ class EmbeddedDepth:
 
 
 @torch.inference_mode()
-def infer(
-    network: DepthNetwork, image: Float[Tensor, "3 h w"], config: EmbeddedDepthConfig
-) -> RawDepth:
+def infer(network: DepthNetwork, image: Float[Tensor, "3 h w"], config: EmbeddedDepthConfig) -> RawDepth:
     """Run the network on one image of any size and bring its maps back to that size.
 
     Returns:
@@ -131,10 +133,24 @@ def infer(
     raw = network(batch)
     if config.mirrored:
         raw = _fold_mirror(raw)
-    maps = torch.stack([raw.log_depth[0], raw.sky_logit[0]])
+    maps = torch.stack([draw_in_far(raw.log_depth[0], raw.sky_logit[0] > 0), raw.sky_logit[0]])
     if size != (height, width):
         maps = upsample_along_edges(maps, small[0], image.float())
     return RawDepth(maps[:1], maps[1:], raw.log_focal, raw.log_scale)
+
+
+def draw_in_far(log_depth: Float[Tensor, "h w"], sky: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """Let the farthest surfaces saturate; order and nearer depth stay.
+
+    Returns:
+        Log depth, at most `FAR_REACH` beyond the quantile `FAR_SHARE` of what is no sky.
+    """
+    surfaces = log_depth[~sky]
+    if surfaces.numel() == 0:
+        return log_depth
+    rank = round(FAR_SHARE * (surfaces.numel() - 1)) + 1
+    beyond = (log_depth - surfaces.kthvalue(rank).values).clamp(min=0)
+    return log_depth - beyond + FAR_REACH * (1 - torch.exp(-beyond / FAR_REACH))
 
 
 def _fold_mirror(raw: RawDepth) -> RawDepth:

@@ -103,9 +103,7 @@ class ResidualBlock(nn.Module):
         return refined
 
 
-def rotary_angles(
-    rows: int, columns: int, head_width: int, device: torch.device
-) -> Float[Tensor, "n p"]:
+def rotary_angles(rows: int, columns: int, head_width: int, device: torch.device) -> Float[Tensor, "n p"]:
     """Return the rotation of each channel pair at each patch; half the pairs follow x, half y.
 
     Positions are in units of half the longer side, so that a larger image is not a longer one.
@@ -305,9 +303,7 @@ class GuidedUpsampler(nn.Module):
         batch, _, rows, columns = values.shape
         weights = logits.view(batch, 1, 9, CELL * CELL, rows, columns).softmax(dim=2)
         padded = functional.pad(values.float(), (1, 1, 1, 1), mode="replicate")
-        shifted = [
-            padded[:, :, dy : dy + rows, dx : dx + columns] for dy in range(3) for dx in range(3)
-        ]
+        shifted = [padded[:, :, dy : dy + rows, dx : dx + columns] for dy in range(3) for dx in range(3)]
         neighbours = torch.stack(shifted, dim=2)[:, :, :, None]
         mixed = (weights * neighbours).sum(dim=2).reshape(batch, -1, rows, columns)
         return functional.pixel_shuffle(mixed, CELL)
@@ -387,5 +383,3 @@ def working_size(height_px: int, width_px: int, longest_px: int) -> tuple[int, i
 def num_parameters(network: nn.Module) -> int:
     """Count the numbers that are learned."""
     return sum(parameter.numel() for parameter in network.parameters())
-
-

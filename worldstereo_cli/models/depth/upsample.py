@@ -53,9 +53,7 @@ def upsample_along_edges(
     return torch.cat(strips, dim=1)
 
 
-def _nearest(
-    count: int, small_count: int, device: torch.device
-) -> tuple[Tensor, Float[Tensor, "3 n"]]:
+def _nearest(count: int, small_count: int, device: torch.device) -> tuple[Tensor, Float[Tensor, "3 n"]]:
     """Return for each place the nearest small one, and the weights of it and its two neighbours."""
     place = (torch.arange(count, device=device) + 0.5) * (small_count / count) - 0.5
     nearest = place.round().clamp(0, small_count - 1)
