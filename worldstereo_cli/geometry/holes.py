@@ -202,11 +202,7 @@ def _border_planes(inverse: Array, distance: Array, poses: tuple[Array, Array, A
         for x in range(width):
             if inverse[y, x] <= 0:
                 continue
-            beside = False
-            for v in range(max(0, y - 1), min(height, y + 2)):
-                for u in range(max(0, x - 1), min(width, x + 2)):
-                    beside = beside or distance[v, u] > 0
-            if not beside:
+            if not (distance[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] > 0).any():
                 continue
             value, gx, gy, error = _fit_plane(inverse, y, x)
             planes[y, x, 0], planes[y, x, 1], planes[y, x, 2], planes[y, x, 3] = value, gx, gy, error
@@ -278,9 +274,7 @@ def _best_surface(
         for j in range(count):
             if abs(values[j] - values[best]) < 0.5 * _SAME_SURFACE * values[best]:
                 refused[j] = True
-    farthest = np.inf
-    for i in range(count):
-        farthest = min(farthest, values[i])
+    farthest = values[:count].min()
     return farthest, farthest, False
 
 
@@ -390,10 +384,14 @@ def _median(values: Array, hole: Array) -> Array:
             count = 0
             for v in range(max(0, y - 1), min(height, y + 2)):
                 for u in range(max(0, x - 1), min(width, x + 2)):
-                    if hole[v, u]:
-                        window[count] = values[v, u]
-                        count += 1
-            window[:count].sort()
+                    if not hole[v, u]:
+                        continue
+                    slot = count
+                    while slot > 0 and window[slot - 1] > values[v, u]:
+                        window[slot] = window[slot - 1]
+                        slot -= 1
+                    window[slot] = values[v, u]
+                    count += 1
             middle = window[count // 2]
             if abs(values[y, x] - middle) > _SAME_SURFACE * middle:
                 out[y, x] = middle

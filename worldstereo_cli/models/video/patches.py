@@ -121,7 +121,8 @@ def _front(level: Layered, relief: Array) -> Array:
         return np.zeros_like(level.hole)
     distance, nearest = distance_transform_edt(~level.ended, return_indices=True)
     step = np.abs(relief - relief[tuple(nearest)])
-    return ~level.hole & (distance <= _RADIUS + 1) & (step < 0.1)
+    front: Array = ~level.hole & (distance <= _RADIUS + 1) & (step < 0.1)
+    return front
 
 
 def _double(values: Array, shape: tuple[int, ...]) -> Array:
