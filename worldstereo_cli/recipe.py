@@ -26,7 +26,7 @@ class _Section(BaseModel):
 class LiftRecipe(_Section):
     """From one photo to depth and a cloud."""
 
-    depth: Literal["prior", "embedded", "depth-pro", "depth-anything"] = "prior"
+    depth: Literal["prior", "embedded", "depth-pro", "depth-anything"] = "embedded"
     """The depth backend; a file passed with --depth goes before it."""
     weights: str = ""
     """Hub name or folder of the weights of depth-pro or depth-anything; empty is the usual one."""
@@ -98,9 +98,9 @@ class GenerateRecipe(_Section):
 class ReconstructRecipe(_Section):
     """From frames to splats."""
 
-    max_splats: Annotated[int, Field(ge=1000)] = 600_000
+    max_splats: Annotated[int, Field(ge=1000)] = 650_000
     """Upper bound of the splat count. Above it, smooth parts of the photo get one splat for four pixels, and
-    a third stays reserved for what the photo does not show."""
+    a quarter stays reserved for what the photo does not show."""
     iterations: Annotated[int, Field(ge=0)] = 60
     """Optimisation steps; each looks at one view. On two CPU cores, half a second each at 768 px."""
     frames_per_path: Annotated[int, Field(ge=1)] = 6

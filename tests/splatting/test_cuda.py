@@ -14,7 +14,7 @@ from worldstereo_cli.splatting.densify import GrowthStrategy
 from worldstereo_cli.splatting.fit import FitSettings, fit
 from worldstereo_cli.splatting.initialize import Picture, SplatStyle, splats_from_picture
 from worldstereo_cli.splatting.losses import psnr_db
-from worldstereo_cli.splatting.parameters import Start
+from worldstereo_cli.splatting.parameters import PacedSplats
 from worldstereo_cli.splatting.rasterize.cuda import CudaRasterizer
 from worldstereo_cli.splatting.rasterize.factory import rasterizer_for
 from worldstereo_cli.splatting.rasterize.reference import ReferenceRasterizer
@@ -60,13 +60,13 @@ def test_a_fit_on_the_gpu_grows_splats_where_they_are_missing_and_keeps_the_limi
     view = scenes.view_of(scenes.room(), scenes.camera(192, 128))
     picture = Picture(view.image, view.depth_m, view.valid, view.sky, view.camera)
     few = splats_from_picture(picture, SplatStyle(), 3000)
-    start = Start.paced(few.to("cuda"), SplatStyle().sigma_spacings, 1.0)
+    start = PacedSplats.of(few.to("cuda"), SplatStyle().sigma_spacings, 1.0)
     rasterizer = CudaRasterizer.load()
     target = photo_target(picture, Beliefs()).to("cuda")
     growth = GrowthStrategy(rasterizer, 300, 6000, 3.0)
     done = fit(
         start, [target], FitSettings(300), rasterizer, growth=growth, seed=0, progress=silent
-    ).gaussians
+    ).splats.gaussians
     assert 3000 < len(done) < 12000
     values = [psnr_db(rasterizer.render(g, target.camera).rgb, target.image) for g in (few.to("cuda"), done)]
     assert values[1] > values[0] + 3
@@ -80,9 +80,9 @@ def test_the_optimiser_does_the_same_on_both_devices() -> None:
     first = replace(first, sh=torch.zeros_like(first.sh))
     results: list[Gaussians] = []
     for device in ("cpu", "cuda"):
-        start = Start.paced(first.to(device), SplatStyle().sigma_spacings, 1.0)
+        start = PacedSplats.of(first.to(device), SplatStyle().sigma_spacings, 1.0)
         target = photo_target(picture, Beliefs()).to(device)
         done = fit(start, [target], FitSettings(20), rasterizer_for(device), seed=0, progress=silent)
-        results.append(done.gaussians.to("cpu"))
+        results.append(done.splats.gaussians.to("cpu"))
     pictures = [ReferenceRasterizer().render(g, picture.camera).rgb for g in results]
     assert psnr_db(pictures[0], pictures[1].clamp(0, 1)) > 35

@@ -15,8 +15,8 @@ from worldstereo_cli.splatting.losses import psnr_db
 from worldstereo_cli.splatting.parameters import (
     LearningRates,
     PacedAdam,
+    PacedSplats,
     SplatParameters,
-    Start,
     update_plain,
 )
 from worldstereo_cli.splatting.rasterize.cpu import CpuRasterizer
@@ -31,8 +31,8 @@ def room() -> Picture:
     return Picture(view.image, view.depth_m, view.valid, view.sky, view.camera)
 
 
-def start_of(picture: Picture, pace: float = 1.0) -> Start:
-    return Start.paced(splats_from_picture(picture, STYLE), STYLE.sigma_spacings, pace)
+def start_of(picture: Picture, pace: float = 1.0) -> PacedSplats:
+    return PacedSplats.of(splats_from_picture(picture, STYLE), STYLE.sigma_spacings, pace)
 
 
 def test_a_fit_repairs_wrong_colours_depths_and_sizes() -> None:
@@ -51,7 +51,7 @@ def test_a_fit_repairs_wrong_colours_depths_and_sizes() -> None:
     done = fit(
         replace(good, gaussians=bad), [target], FitSettings(40, rates=rates), CPU, seed=0, progress=silent
     )
-    before, after = CPU.render(bad, picture.camera), CPU.render(done.gaussians, picture.camera)
+    before, after = CPU.render(bad, picture.camera), CPU.render(done.splats.gaussians, picture.camera)
     assert psnr_db(before.rgb, picture.image) < 16 < 27 < psnr_db(after.rgb, picture.image)
     error = [((d.depth_m - picture.depth_m).abs() / picture.depth_m).mean() for d in (before, after)]
     assert error[1] < 0.8 * error[0]
@@ -66,13 +66,13 @@ def test_pixels_without_weight_are_not_fitted_and_slow_splats_stay() -> None:
     wrong = replace(target, image=1 - target.image)
     ignored = replace(wrong, weight=nothing, depth_weight=nothing)
     done = fit(start, [ignored] * 9, FitSettings(3), CPU, seed=0, progress=silent)
-    torch.testing.assert_close(done.gaussians.sh, start.gaussians.sh)
-    torch.testing.assert_close(done.gaussians.means, start.gaussians.means)
+    torch.testing.assert_close(done.splats.gaussians.sh, start.gaussians.sh)
+    torch.testing.assert_close(done.splats.gaussians.means, start.gaussians.means)
 
     half = torch.arange(len(start.pace)) % 2
     mixed = replace(start, pace=half.float())
     done = fit(mixed, [wrong], FitSettings(3), CPU, seed=0, progress=silent)
-    moved = (done.gaussians.sh - start.gaussians.sh).abs()
+    moved = (done.splats.gaussians.sh - start.gaussians.sh).abs()
     assert moved[half == 0].max() == 0 < moved[half == 1].median()
 
 
@@ -87,9 +87,11 @@ def test_faint_and_unseen_splats_are_dropped_once_every_target_was_drawn() -> No
     start = replace(start, gaussians=replace(g, means=means, opacity_logits=logits))
     target = photo_target(picture, Beliefs())
     done = fit(start, [target], FitSettings(2), CPU, seed=0, progress=silent)
-    assert done.num_pruned == 200 == len(g) - len(done.gaussians)
+    assert done.num_pruned == 200 == len(g) - len(done.splats.gaussians)
     unfinished = fit(start, [target] * 9, FitSettings(2), CPU, seed=0, progress=silent)
     assert unfinished.num_pruned == 0
+    fixed = replace(start, pace=torch.zeros_like(start.pace))
+    assert fit(fixed, [target], FitSettings(2), CPU, seed=0, progress=silent).num_pruned == 0
     with pytest.raises(ValueError, match="target"):
         fit(start, [], FitSettings(2), CPU, seed=0, progress=silent)
 
@@ -131,8 +133,9 @@ def test_sharpening_brings_out_the_picture_and_leaves_other_splats_alone() -> No
     values = [psnr_db(CPU.render(m, picture.camera).rgb, picture.image) for m in (made, sharp)]
     assert values[1] > values[0] + 1
     beside = torch.zeros(64, 96, dtype=torch.bool)
-    step = (picture.depth_m[20, 1:] < 0.9 * picture.depth_m[20, :-1]).nonzero()[0, 0]
-    beside[20, step - 1 : step + 1] = True  # The wall to the left of the ball.
+    row = picture.depth_m[40]
+    step = int((row[1:] < 0.9 * row[:-1]).nonzero()[0, 0])
+    beside[40, step - 1 : step + 1] = True  # What lies to the left of the ball.
     assert torch.equal(sharp.sh[beside.reshape(-1)], made.sh[beside.reshape(-1)])
     some = sharpen_colors(made, chosen, target, CPU, sweeps=1)
     assert torch.equal(some.sh[~chosen], made.sh[~chosen]) and not torch.equal(some.sh, made.sh)
@@ -170,7 +173,7 @@ def test_large_splats_and_needles_are_pulled_back_and_discs_are_not() -> None:
         torch.zeros(3),
         torch.zeros(3, 1, 3),
     )
-    parameters = SplatParameters(Start(given, torch.ones(3), torch.ones(3)), LearningRates())
+    parameters = SplatParameters(PacedSplats(given, torch.ones(3), torch.ones(3)), LearningRates())
     parameters.restrain_shapes(max_extents=2.0, max_ratio=5.0, strength=1.0)
     expected = torch.tensor([[1.0, 0.9, 0.01], [0.5, 0.1, 0.1], [2.0, 2.0, 2.0]])
     torch.testing.assert_close(parameters.gaussians().scales_m.detach(), expected)

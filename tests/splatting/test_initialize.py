@@ -13,8 +13,9 @@ from worldstereo_cli.geometry.rigid import rotation_from_quaternion
 from worldstereo_cli.splatting.initialize import (
     Picture,
     SplatStyle,
-    hides_picture,
+    backing_splats,
     lies_on_picture,
+    seen_in_picture,
     settled_depth,
     splats_from_cloud,
     splats_from_picture,
@@ -22,6 +23,7 @@ from worldstereo_cli.splatting.initialize import (
     unmixed_colors,
 )
 from worldstereo_cli.splatting.losses import psnr_db
+from worldstereo_cli.splatting.parameters import joined
 from worldstereo_cli.splatting.rasterize.cpu import CpuRasterizer
 
 STYLE = SplatStyle()
@@ -121,8 +123,9 @@ def test_a_limit_is_kept_and_merges_where_the_picture_is_smooth(share: float) ->
     made = splats_from_picture(busy, STYLE, limit)
     assert 0.7 * limit < len(made) <= limit
     drawn = CpuRasterizer().render(made, shown.camera)
-    assert drawn.alpha.min() > 0.5
-    assert psnr_db(drawn.rgb[:, :, :46], image[:, :, :46]) > 24
+    assert drawn.alpha.min() > 0.4
+    inner = (slice(None), slice(4, 60), slice(4, 44))  # Nothing beyond the border overlaps it.
+    assert psnr_db(drawn.rgb[inner], image[inner]) > 24
     pixels, _ = shown.camera.project(made.means)
     left = (pixels[0, :, 0] < 48).float().mean()
     assert left < 0.5
@@ -148,7 +151,9 @@ def test_splats_of_a_cloud_lie_in_its_plane_and_reach_their_neighbours() -> None
     cosine = (normals @ torch.tensor([0.0, -0.8, 0.6])).abs()[inner.reshape(-1)]
     assert cosine.min() > 0.99
     sizes = made.scales_m[inner.reshape(-1)]
-    torch.testing.assert_close(sizes[:, 0], torch.full_like(sizes[:, 0], 0.55 * 0.05), rtol=0.02, atol=0)
+    torch.testing.assert_close(
+        sizes[:, 0], torch.full_like(sizes[:, 0], STYLE.sigma_spacings * 0.05), rtol=0.02, atol=0
+    )
     torch.testing.assert_close(sizes[:, 2], STYLE.flatness * sizes[:, 0])
 
 
@@ -159,7 +164,7 @@ def test_loose_points_become_no_blobs_and_face_the_viewpoint() -> None:
     loose = Cloud(far, cloud.colors, cloud.confidence, cloud.round_index, cloud.spacing_m, cloud.sky)
     for points in (loose, loose[:1]):
         made = splats_from_cloud(points, torch.zeros(3), STYLE)
-        assert made.scales_m.max() <= 0.55 * STYLE.max_stretch * 0.05 * (1 + 1e-5)
+        assert made.scales_m.max() <= STYLE.sigma_spacings * STYLE.max_gap * 0.05 * (1 + 1e-5)
         towards = torch.nn.functional.normalize(points.points, dim=-1)
         normal = rotation_from_quaternion(made.quaternions)[:, :, 2]
         assert (normal * towards).sum(-1).abs().min() > 0.99
@@ -186,7 +191,7 @@ def test_points_before_behind_and_beside_what_the_picture_shows_are_told_apart()
             [0.0, 0.0, -1.0],
         ]
     )
-    assert hides_picture(points, shown).tolist() == [True, False, False, True, False, False, False]
+    assert seen_in_picture(points, shown).tolist() == [True, True, False, True, True, False, False]
     assert lies_on_picture(points, shown).tolist() == [False, True, False, False, True, False, False]
 
 
@@ -200,3 +205,18 @@ def test_pixels_at_an_edge_take_the_colour_of_their_own_side() -> None:
     assert clean[:, :7, 14].sub(0.2).abs().max() < 1e-6 and clean[:, :7, 15].sub(0.8).abs().max() < 1e-6
     assert torch.equal(clean[:, 10, 18:], image[:, 10, 18:])
     assert torch.equal(clean[:, :, :13], image[:, :, :13])
+
+
+def test_the_backing_closes_the_grid_for_a_camera_that_comes_close_and_hides_from_the_first() -> None:
+    shown = picture(scenes.two_planes(2.0, 5.0), scenes.camera(192, 128))
+    front = splats_from_picture(shown, STYLE)
+    backing = backing_splats(shown, SplatStyle(sigma_spacings=0.65))
+    assert 192 * 128 / 20 < len(backing) < 192 * 128 / 8
+    both = joined([front, backing])
+    close = torch.eye(4)
+    close[2, 3] = 1.6  # The board is five times nearer than it was.
+    near = Cameras(close[None], shown.camera.intrinsics, 192, 128)
+    alpha = [CpuRasterizer().render(g, near).alpha for g in (front, both)]
+    assert alpha[0].quantile(0.05) < 0.9 < 0.98 < alpha[1].quantile(0.05)
+    drawn = [CpuRasterizer().render(g, shown.camera).rgb for g in (front, both)]
+    assert (drawn[1] - drawn[0]).abs().max() < 0.02

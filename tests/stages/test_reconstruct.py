@@ -21,8 +21,8 @@ from worldstereo_cli.splatting.losses import psnr_db
 from worldstereo_cli.splatting.rasterize.cpu import CpuRasterizer
 from worldstereo_cli.stages.reconstruct_frames_to_splats import reconstruct
 
-PHOTO = scenes.camera(160, 120)
-RECIPE = ReconstructRecipe(iterations=20, frames_per_path=3)
+PHOTO = scenes.camera(128, 96)
+RECIPE = ReconstructRecipe(iterations=12, frames_per_path=2)
 
 
 def perfect_round(name: str, cameras: Cameras, cloud: Cloud) -> tuple[Round, list[Cloud]]:

@@ -14,7 +14,7 @@ from worldstereo_cli.geometry.gaussians import Gaussians
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.splatting.densify import GrowthStrategy, worth_keeping
 from worldstereo_cli.splatting.losses import coverage_loss, depth_loss, photometric_loss
-from worldstereo_cli.splatting.parameters import LearningRates, SplatParameters, Start
+from worldstereo_cli.splatting.parameters import LearningRates, PacedSplats, SplatParameters
 from worldstereo_cli.splatting.rasterize.harmonics import SH_C0
 from worldstereo_cli.splatting.rasterize.protocol import Rasterizer, Rendering
 
@@ -71,14 +71,14 @@ class FitSettings:
 class Fitted:
     """The result of a fit."""
 
-    gaussians: Gaussians
+    splats: PacedSplats
     num_pruned: int
     losses: list[float]
     """One for each step."""
 
 
 def fit(
-    start: Start,
+    start: PacedSplats,
     targets: list[Target],
     settings: FitSettings,
     rasterizer: Rasterizer,
@@ -128,10 +128,9 @@ def _finished(parameters: SplatParameters, losses: list[float], *, all_seen: boo
     """Drop what shows nothing, if every target had its turn to show it."""
     before = len(parameters)
     if all_seen:
-        parameters.keep(worth_keeping(parameters.values["opacities"], parameters.touched))
-    g = parameters.gaussians()
-    fields = (g.means, g.quaternions, g.log_scales, g.opacity_logits, g.sh)
-    return Fitted(Gaussians(*(f.detach() for f in fields)), before - len(parameters), losses)
+        fixed = parameters.values["pace"] == 0
+        parameters.keep(fixed | worth_keeping(parameters.values["opacities"], parameters.touched))
+    return Fitted(parameters.splats(), before - len(parameters), losses)
 
 
 @torch.no_grad()
@@ -160,7 +159,9 @@ def sharpen_colors(
     nearest = -torch.nn.functional.max_pool2d(-target.depth_m[None, None], 5, stride=1, padding=2)[0, 0]
     step = _SHARPEN_STEP * (nearest > 0.95 * target.depth_m)
     for _ in range(sweeps):
-        missing = step * (target.image - rasterizer.render(gaussians, target.camera).rgb)
+        drawn = rasterizer.render(gaussians, target.camera)
+        # What passes between the splats is not theirs to make up for.
+        missing = step * (drawn.alpha * target.image - drawn.rgb)
         at_centres = torch.nn.functional.grid_sample(
             missing[None], grid, padding_mode="border", align_corners=False
         )

@@ -34,14 +34,14 @@ class LearningRates:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """Splats to begin with, and how freely each may change."""
+class PacedSplats:
+    """Splats, and how freely each may change."""
 
     gaussians: Gaussians
     extent_m: Float[Tensor, g]
     """Distance to its neighbours on the surface, metres: the unit for moves and sizes."""
     pace: Float[Tensor, g]
-    """1 for splats that must be found, less for those that are nearly right."""
+    """1 for splats that must be found, less for those that are nearly right, 0 for those that stay."""
 
     def __post_init__(self) -> None:
         g = len(self.gaussians)
@@ -49,7 +49,7 @@ class Start:
             raise ValueError(f"Expected extent and pace for each of {g} splats.")
 
     @staticmethod
-    def paced(gaussians: Gaussians, sigma_spacings: float, pace: float) -> Start:
+    def of(gaussians: Gaussians, sigma_spacings: float, pace: float) -> PacedSplats:
         """Give all splats one pace, and take their extents from their sizes.
 
         Args:
@@ -58,40 +58,62 @@ class Start:
             pace: How freely they may change, 1 for fully.
         """
         extent = gaussians.log_scales.exp().amax(-1) / sigma_spacings
-        return Start(gaussians, extent, torch.full_like(extent, pace))
+        return PacedSplats(gaussians, extent, torch.full_like(extent, pace))
 
     @staticmethod
-    def joined(parts: list[Start]) -> Start:
+    def joined(parts: list[PacedSplats]) -> PacedSplats:
         """Put splats behind each other; all must have colour harmonics of one degree."""
-        fields = ("means", "quaternions", "log_scales", "opacity_logits", "sh")
-        gaussians = Gaussians(*(torch.cat([getattr(p.gaussians, f) for p in parts]) for f in fields))
-        return Start(gaussians, torch.cat([p.extent_m for p in parts]), torch.cat([p.pace for p in parts]))
+        return PacedSplats(
+            joined([p.gaussians for p in parts]),
+            torch.cat([p.extent_m for p in parts]),
+            torch.cat([p.pace for p in parts]),
+        )
 
 
-class PacedAdam(torch.optim.Optimizer):
-    """Adam whose step is multiplied by a factor for each row of the parameter.
+def joined(parts: list[Gaussians]) -> Gaussians:
+    """Put splats behind each other; all must have colour harmonics of one degree."""
+    return Gaussians(
+        torch.cat([p.means for p in parts]),
+        torch.cat([p.quaternions for p in parts]),
+        torch.cat([p.log_scales for p in parts]),
+        torch.cat([p.opacity_logits for p in parts]),
+        torch.cat([p.sh for p in parts]),
+    )
+
+
+class PacedAdam:
+    """Adam for one parameter, whose step is multiplied by a factor for each row.
+
+    It has the attributes of torch's optimisers that gsplat's strategies work on, but is none:
+    constructing one of those imports torch's compiler, for two seconds.
 
     Source: Kingma and Ba, Adam: A method for stochastic optimization, 2015, algorithm 1.
     """
 
     def __init__(self, parameter: Tensor, lr: float, pace: Callable[[], Float[Tensor, g]]) -> None:
-        super().__init__([parameter], {"lr": lr})
+        self.param_groups: list[dict[str, Any]] = [{"params": [parameter], "lr": lr}]
+        self.state: dict[Tensor, dict[str, Any]] = {}
         self._pace = pace
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update the parameter from its gradient."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                state = self.state[parameter]
-                if not state:
-                    state["step"] = 0
-                    state["exp_avg"] = torch.zeros_like(parameter)
-                    state["exp_avg_sq"] = torch.zeros_like(parameter)
-                state["step"] += 1
-                bias = (1 - _BETA2 ** state["step"]) ** 0.5 / (1 - _BETA1 ** state["step"])
-                update = _update_compiled if parameter.device.type == "cpu" else update_plain
-                update(parameter, parameter.grad, state, self._pace(), group["lr"] * bias)
+    def step(self) -> None:
+        """Update the parameter from its gradient, and forget that.
+
+        Raises:
+            ValueError: There is no gradient.
+        """
+        parameter, lr = self.param_groups[0]["params"][0], self.param_groups[0]["lr"]
+        if parameter.grad is None:
+            raise ValueError("Expected a gradient: call backward before step.")
+        if parameter not in self.state:
+            zeros = (torch.zeros_like(parameter) for _ in range(2))
+            self.state[parameter] = {"step": 0} | dict(zip(("exp_avg", "exp_avg_sq"), zeros, strict=True))
+        state = self.state[parameter]
+        state["step"] += 1
+        bias = (1 - _BETA2 ** state["step"]) ** 0.5 / (1 - _BETA1 ** state["step"])
+        update = _update_compiled if parameter.device.type == "cpu" else update_plain
+        update(parameter, parameter.grad, state, self._pace(), lr * bias)
+        parameter.grad = None
 
 
 def update_plain(
@@ -133,7 +155,7 @@ class SplatParameters:
     dictionary, so that whoever splits or removes splats takes it along.
     """
 
-    def __init__(self, start: Start, rates: LearningRates) -> None:
+    def __init__(self, start: PacedSplats, rates: LearningRates) -> None:
         g = start.gaussians
         trained = {
             "means": (g.means, rates.means),
@@ -166,6 +188,13 @@ class SplatParameters:
         """Whether any pixel of any target has sent a gradient to the splat."""
         return self.values["touched"] > 0
 
+    def splats(self) -> PacedSplats:
+        """Return the splats as they are now, without gradients."""
+        g = self.gaussians()
+        fields = (g.means, g.quaternions, g.log_scales, g.opacity_logits, g.sh)
+        now = Gaussians(*(f.detach() for f in fields))
+        return PacedSplats(now, self.values["extent"].detach(), self.values["pace"].detach())
+
     def gaussians(self) -> Gaussians:
         """Return the splats as they are now, with gradients to the parameters."""
         v = self.values
@@ -174,14 +203,11 @@ class SplatParameters:
     def step(self, rate_factor: float) -> None:
         """Update all parameters from their gradients, and forget those."""
         gradient = self.values["opacities"].grad
-        if gradient is None:
-            raise ValueError("Expected gradients: call backward before step.")
-        with torch.no_grad():
-            self.values["touched"].logical_or_(gradient != 0)
+        if gradient is not None:
+            self.values["touched"].data.logical_or_(gradient != 0)
         for name, optimizer in self.optimizers.items():
             optimizer.param_groups[0]["lr"] = rate_factor * self._rates[name]
             optimizer.step()
-            optimizer.zero_grad()
 
     @torch.no_grad()
     def restrain_shapes(self, max_extents: float, max_ratio: float = 5.0, strength: float = 0.2) -> None:

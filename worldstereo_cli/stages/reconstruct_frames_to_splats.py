@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,14 +26,15 @@ from worldstereo_cli.splatting.fit import FitSettings, Fitted, Target, fit, shar
 from worldstereo_cli.splatting.initialize import (
     Picture,
     SplatStyle,
-    hides_picture,
+    backing_splats,
     lies_on_picture,
+    seen_in_picture,
     splats_from_cloud,
     splats_from_picture,
     thinned,
 )
 from worldstereo_cli.splatting.losses import psnr_db
-from worldstereo_cli.splatting.parameters import Start
+from worldstereo_cli.splatting.parameters import PacedSplats
 from worldstereo_cli.splatting.rasterize.cuda import CudaRasterizer
 from worldstereo_cli.splatting.rasterize.factory import rasterizer_for
 from worldstereo_cli.splatting.rasterize.protocol import Rasterizer
@@ -42,9 +43,11 @@ from worldstereo_cli.splatting.targets import Beliefs, frame_target, photo_targe
 _SIDES_DEG = {"photo": 0.0, "right_10": 10.0, "left_10": -10.0, "right_15": 15.0, "left_15": -15.0}
 _FACTS = ("num_splats", "psnr_photo_db", "rasterizer", "seconds")
 """Of the metrics, what the manifest repeats."""
+_SHARP, _CLOSED = SplatStyle(), SplatStyle(sigma_spacings=0.65)
+"""Splats of the photo, which must show it sharply, and all others, which must have no gaps."""
 _PHOTO_PACE = 0.25
 """Splats of photo pixels start nearly right."""
-_NEW_SHARE = 1 / 3
+_NEW_SHARE = 1 / 4
 """What the photo does not show gets at least this share of the splats, if there is so much of it."""
 _SWEEPS_BEFORE, _SWEEPS_AFTER = 3, 2
 """Sharpening of the photo's colours: before the fit, and of what the fit has softened."""
@@ -59,7 +62,7 @@ class _Material:
     photos: list[Target]
     """The same, as the fit sees them."""
     cloud: Cloud
-    """Surface that generation added."""
+    """Surface that generation added and that no picture shows."""
     rounds: dict[str, list[Target]]
     """Chosen frames of every path."""
 
@@ -102,7 +105,7 @@ def reconstruct(
         start, material.targets, FitSettings(recipe.iterations), rasterizer,
         growth=_growth(rasterizer, start, recipe), seed=seed, progress=progress,
     )  # fmt: skip
-    gaussians = _sharpened(fitted.gaussians, material, rasterizer, _SWEEPS_AFTER)
+    gaussians = _sharpened(fitted.splats, material, rasterizer, _SWEEPS_AFTER).gaussians
     with draft_directory(out) as draft:
         write_splats(draft / "splats.ply", gaussians)
         reread = read_splats(draft / "splats.ply")
@@ -130,46 +133,46 @@ def _gather(
         ]
         progress(number + 1, len(generation.round_dirs), "reading frames")
     added = generation.cloud[generation.cloud.round_index > 0]
-    hidden = torch.zeros(len(added), dtype=torch.bool)
+    known = torch.zeros(len(added), dtype=torch.bool)
     for picture in pictures:
-        hidden |= hides_picture(added.points, picture.to("cpu"))
+        known |= seen_in_picture(added.points, picture.to("cpu"))
     photos = [photo_target(picture, Beliefs()) for picture in pictures]
-    return _Material(pictures, photos, added[~hidden], rounds)
+    return _Material(pictures, photos, added[~known], rounds)
 
 
 def _picture(view: View) -> Picture:
     return Picture(view.image, view.depth_m, view.valid, view.sky, view.camera)
 
 
-def _start(material: _Material, recipe: ReconstructRecipe, rasterizer: Rasterizer, seed: int) -> Start:
+def _start(material: _Material, recipe: ReconstructRecipe, rasterizer: Rasterizer, seed: int) -> PacedSplats:
     """Make the first splats of the pictures and of the cloud that was added."""
-    style, most = SplatStyle(), recipe.max_splats
-    device = material.pictures[0].image.device
+    backing = [backing_splats(picture, _CLOSED) for picture in material.pictures]
+    most = recipe.max_splats - sum(len(b) for b in backing)
     wanted = sum(p.depth_m.numel() for p in material.pictures)
     room = min(len(material.cloud), max(most - wanted, round(_NEW_SHARE * most)))
-    generator = torch.Generator().manual_seed(seed)
     share = (most - room) // len(material.pictures)
-    parts = [splats_from_picture(picture, style, share) for picture in material.pictures]
-    paces = [_PHOTO_PACE] * len(parts)
+    parts = [PacedSplats.of(b, _CLOSED.sigma_spacings, 0.0) for b in backing]
+    for picture in material.pictures:
+        made = splats_from_picture(picture, _SHARP, share)
+        parts.append(PacedSplats.of(made, _SHARP.sigma_spacings, _PHOTO_PACE))
     if room > 0:
-        viewpoint = material.pictures[0].camera.centres[0].cpu()
-        added = splats_from_cloud(thinned(material.cloud, room, generator), viewpoint, style)
-        parts.append(added.to(device))
-        paces.append(1.0)
-    start = Start.joined([Start.paced(g, style.sigma_spacings, p) for g, p in zip(parts, paces, strict=True)])
-    sharp = _sharpened(start.gaussians, material, rasterizer, _SWEEPS_BEFORE)
-    return Start(sharp, start.extent_m, start.pace)
+        cloud = thinned(material.cloud, room, torch.Generator().manual_seed(seed))
+        added = splats_from_cloud(cloud, material.pictures[0].camera.centres[0].cpu(), _CLOSED)
+        added = added.to(material.pictures[0].image.device)
+        parts.append(PacedSplats.of(added, _CLOSED.sigma_spacings, 1.0))
+    return _sharpened(PacedSplats.joined(parts), material, rasterizer, _SWEEPS_BEFORE)
 
 
-def _sharpened(gaussians: Gaussians, material: _Material, rasterizer: Rasterizer, sweeps: int) -> Gaussians:
+def _sharpened(splats: PacedSplats, material: _Material, rasterizer: Rasterizer, sweeps: int) -> PacedSplats:
     """Sharpen the splats that show what the pictures show."""
     for picture, target in zip(material.pictures, material.photos, strict=True):
-        chosen = lies_on_picture(gaussians.means, picture)
-        gaussians = sharpen_colors(gaussians, chosen, target, rasterizer, sweeps)
-    return gaussians
+        chosen = lies_on_picture(splats.gaussians.means, picture) & (splats.pace > 0)
+        sharp = sharpen_colors(splats.gaussians, chosen, target, rasterizer, sweeps)
+        splats = replace(splats, gaussians=sharp)
+    return splats
 
 
-def _growth(rasterizer: Rasterizer, start: Start, recipe: ReconstructRecipe) -> GrowthStrategy | None:
+def _growth(rasterizer: Rasterizer, start: PacedSplats, recipe: ReconstructRecipe) -> GrowthStrategy | None:
     """Return the densification strategy of the GPU; a CPU fits the splats that it starts with."""
     if not isinstance(rasterizer, CudaRasterizer) or recipe.iterations < 100:
         return None
