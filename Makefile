@@ -7,7 +7,7 @@ DEMO_PHOTO := tests/data/photos/mountain_path.jpg
 DEMO_SCENE := .demo/mountain_path
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt check test test-all test-gpu demo bench
+.PHONY: help setup fmt check test test-slow test-gpu demo bench
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,8 +34,8 @@ check: $(STAMP)  ## Lint, types, architecture, size budget
 test: $(STAMP)  ## The quick suite: under three minutes on two cores
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
-test-all: $(STAMP)  ## Everything that needs no GPU: whole runs, a real browser
-	$(BIN)/python -m pytest -m "not gpu"
+test-slow: $(STAMP)  ## The rest that needs no GPU: whole runs, a real browser, a wheel
+	$(BIN)/python -m pytest -m "slow and not gpu"
 
 test-gpu: $(STAMP)  ## What needs an NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu
