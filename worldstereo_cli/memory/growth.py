@@ -58,7 +58,7 @@ def new_surface(
     clouds: list[Cloud] = []
     order = sorted(range(len(frames.cameras)), key=lambda i: -int(frames.hole[i].sum()))
     for i in order:
-        wanted = frames.hole[i] & _coherent(frames.depth_m[i])
+        wanted = _coherent(frames.depth_m[i], frames.hole[i])
         if clouds and bool(wanted.any()):
             drawn = render_surface(Cloud.joined(clouds), frames.cameras[i], SurfaceStyle())
             wanted &= drawn.hole[0]
@@ -113,17 +113,19 @@ def _points(
     )
 
 
-def _coherent(depth_m: Float[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
-    """Tell which pixels have three neighbours at nearly their own depth; single ones are noise."""
-    height, width = depth_m.shape
+def _coherent(depth_m: Float[Tensor, "h w"], hole: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
+    """Choose the hole pixels that have three neighbours at nearly their own depth; single ones are noise."""
+    row, column = (hole & (depth_m > 0)).nonzero(as_tuple=True)
     padded = torch.nn.functional.pad(depth_m, (1, 1, 1, 1))
-    agreeing = torch.zeros_like(depth_m)
-    for row in range(3):
-        for column in range(3):
-            other = padded[row : row + height, column : column + width]
-            agreeing += (other - depth_m).abs() < _SAME_DEPTH * depth_m
-    # The pixel agrees with itself unless it has no depth.
-    return agreeing >= 4
+    depth = depth_m[row, column]
+    # Each pixel agrees with itself, too.
+    agreeing = torch.zeros_like(row)
+    for down in range(3):
+        for right in range(3):
+            agreeing += (padded[row + down, column + right] - depth).abs() < _SAME_DEPTH * depth
+    chosen = torch.zeros_like(hole)
+    chosen[row, column] = agreeing >= 4
+    return chosen
 
 
 def _confidence(hole: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
