@@ -180,20 +180,17 @@ def test_thinning_keeps_the_limit_and_lets_each_point_stand_for_more() -> None:
 
 
 def test_points_before_behind_and_beside_what_the_picture_shows_are_told_apart() -> None:
-    shown = picture(scenes.two_planes(2.0, 5.0))
+    shown = picture(scenes.two_planes(2.0, 5.0))  # The board reaches to 0.5 m from the axis.
     points = torch.tensor(
-        [
-            [0.0, 0.0, 1.5],
-            [0.0, 0.0, 2.01],
-            [0.0, 0.0, 3.5],
-            [1.5, 0.0, 3.0],
-            [1.5, 0.0, 5.0],
-            [9.0, 0.0, 1.0],
-            [0.0, 0.0, -1.0],
-        ]
+        [[0, 0, 1.5], [0, 0, 2.01], [0, 0, 3.5], [1.5, 0, 3], [1.5, 0, 5], [9, 0, 1], [0, 0, -1]]
     )
     assert seen_in_picture(points, shown).tolist() == [True, True, False, True, True, False, False]
     assert lies_on_picture(points, shown).tolist() == [False, True, False, False, True, False, False]
+    # One pixel inside the board's edge: just behind it is kept, halfway to the wall is not.
+    at_edge = torch.tensor([[0.49, 0.0, 2.0]]) * torch.tensor([[1.0], [1.01], [1.6], [2.45]])
+    assert seen_in_picture(at_edge, shown).tolist() == [True, True, True, False]
+    inside = torch.tensor([[0.3, 0.0, 2.0]]) * torch.tensor([[1.01], [1.1], [1.6], [2.45]])
+    assert seen_in_picture(inside, shown).tolist() == [True, False, False, False]
 
 
 def test_pixels_at_an_edge_take_the_colour_of_their_own_side() -> None:

@@ -310,24 +310,24 @@ def thinned(cloud: Cloud, max_points: int, generator: torch.Generator) -> Cloud:
     return replace(kept, spacing_m=kept.spacing_m * (len(cloud) / max_points) ** 0.5)
 
 
-def seen_in_picture(
-    points: Float[Tensor, "p 3"], picture: Picture, tolerance: float = 0.02
-) -> Bool[Tensor, p]:
+def seen_in_picture(points: Float[Tensor, "p 3"], picture: Picture) -> Bool[Tensor, p]:
     """Mark points that the picture would show: it knows better whether and how they are there.
 
-    Those are points that are not behind what their pixel shows, and points before what pixels
-    near it show: as a splat, such a point would look round the edge that it hides behind.
+    Those are points before what their pixel shows; points on it, except near edges, where a surface
+    may go on just behind; and points that hide behind an edge so narrowly that as splats they would
+    look round it, before what the next pixel shows.
 
     Args:
         points: World frame, metres.
         picture: What was seen.
-        tolerance: The share of the depth that does not count: depth is not exact.
     """
     seen = settled_depth(picture)
-    around = torch.nn.functional.max_pool2d(seen[None, None], 5, stride=1, padding=2)[0, 0]
+    farthest = torch.nn.functional.max_pool2d(seen[None, None], 3, stride=1, padding=1)[0, 0]
+    inner = torch.where(near_break(seen) > _REACH_PX, seen, 0.0)
     depth, here = _depth_and_limit(points, seen, picture.camera)
-    _, beside = _depth_and_limit(points, around, picture.camera)
-    return (depth > 0) & ((depth < (1 + tolerance) * here) | (depth < (1 - tolerance) * beside))
+    _, same = _depth_and_limit(points, inner, picture.camera)
+    _, beside = _depth_and_limit(points, farthest, picture.camera)
+    return (depth > 0) & ((depth < 0.97 * here) | (depth < 1.02 * same) | (depth < 0.95 * beside))
 
 
 def lies_on_picture(
