@@ -32,21 +32,19 @@ def eval_depth(
     as_json: o.AsJson = False,
 ) -> None:
     """Score a depth backend on photos with truth, beside baselines."""
-    from worldstereo_cli.evaluation.depth import Prediction, evaluate_depth
+    from worldstereo_cli.evaluation.depth import evaluate_depth, predict_with
     from worldstereo_cli.models.depth.factory import depth_backend
     from worldstereo_cli.pipeline.run import resolve_device
     from worldstereo_cli.recipe import LiftRecipe
 
     model = depth_backend(backend or LiftRecipe().depth, resolve_device(device))
 
-    def predict(image):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        estimate = model.estimate(image, None)
-        return Prediction(estimate.depth_m, estimate.focal_px)
-
     with Console(quiet=as_json) as console:
         console.stage_started("eval", f"depth with {model.name}")
         report = evaluate_depth(
-            folder, predict, progress=lambda n, total: console.progress(n, total, model.name)
+            folder,
+            predict_with(model),
+            progress=lambda n, total: console.progress(n, total, model.name),
         )
     if as_json:
         typer.echo(json.dumps({"backend": model.name, **report.to_json()}, indent=1))
