@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy import ndimage
 
 from tests import scenes
 from worldstereo_cli.geometry.cameras import Cameras
@@ -100,3 +101,37 @@ def test_chosen_pixels_lift_to_where_the_whole_map_does():
     chosen = torch.rand(depth.shape, generator=torch.Generator().manual_seed(0)) < 0.2
     whole = camera.unproject(depth[None])[0][chosen]
     assert torch.allclose(lift_pixels(depth, camera, chosen), whole, atol=1e-5)
+
+
+def test_a_border_of_two_surfaces_continues_as_few_pieces():
+    """Seen on a mountain ridge: each pixel by itself chose rock or sky in rays like those of a star."""
+    camera = scenes.camera(160, 120)
+    depth = torch.full((120, 160), FAR_M)
+    generator = torch.Generator().manual_seed(1)
+    rough = torch.rand(30, 1, generator=generator).repeat_interleave(4, 0) < 0.5
+    depth[:, 40:80] = torch.where(rough, NEAR_M, FAR_M)
+    depth[:, 80:] = 0
+    filled = continue_surfaces(depth, torch.rand(3, 120, 160), camera, unseeing(camera))
+    near = (filled.depth_m[:, 80:] < 0.7 * FAR_M).numpy()
+    assert near.any() and not near.all()
+    pieces = ndimage.label(near)[1] + ndimage.label(~near)[1]
+    # Of the border's own stripes there are more.
+    assert pieces < (rough[1:] != rough[:-1]).sum()
+    far_away = near[:, 40:]
+    assert (far_away[1:] != far_away[:-1]).sum(0).mean() < 2
+
+
+def test_sky_is_not_continued_below_the_horizontal():
+    camera, shell_m = scenes.camera(), 50.0
+    _, ground = scenes.render([scenes.Plane((0.0, 1.0, 0.0), 1.5)], camera)
+    rays = camera.rays()[0]
+    sky = rays[..., 1] < 0
+    depth = torch.where(sky, shell_m / rays.norm(dim=-1), ground)
+    far_ground = ~sky & (depth > 0.5 * shell_m)
+    depth[:, 48:] = 0
+    depth[far_ground] = 0
+    hole = depth == 0
+    filled = continue_surfaces(depth, torch.rand(3, 64, 96), camera, unseeing(camera), shell_m)
+    distance = (rays * filled.depth_m[..., None]).norm(dim=-1)
+    assert (distance[hole & ~sky & (ground < 0.5 * shell_m)] < 0.9 * shell_m).all()
+    assert (distance[hole & (rays[..., 1] < -0.1)] > 0.9 * shell_m).all()

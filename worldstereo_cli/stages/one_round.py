@@ -151,6 +151,7 @@ def _request(
         # Every round draws its own noise, whichever rounds ran before it in this process.
         makers.seed * 1000 + number,
         _references(world, small, makers.video.num_references),
+        world.shell_m,
     )
 
 

@@ -51,6 +51,8 @@ class ClipRequest:
     prompt: str = ""
     seed: int = 0
     references: References | None = field(default=None)
+    shell_m: float | None = None
+    """Radius, about the world's origin, of the shell that carries sky; None without sky."""
 
 
 @dataclass(frozen=True, slots=True)

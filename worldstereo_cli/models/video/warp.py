@@ -69,7 +69,7 @@ class WarpBackend:
             if invented and bool(canvas.hole[i].any()):
                 _show(canvas, i, Cloud.joined(invented))
             if bool(canvas.hole[i].any()):
-                invented.append(_complete(canvas, i, seen, request.seed))
+                invented.append(_complete(canvas, i, seen, request))
                 seen = seen.joined(SeenViews(canvas.cameras[i], canvas.depth_m[i, None]))
         device = request.control.device
         return Clip(canvas.rgb.to(device), canvas.depth_m.to(device))
@@ -84,17 +84,17 @@ def _order(hole: Bool[Tensor, "n h w"]) -> list[int]:
     )
 
 
-def _complete(canvas: _Canvas, i: int, seen: SeenViews, seed: int) -> Cloud:
+def _complete(canvas: _Canvas, i: int, seen: SeenViews, request: ClipRequest) -> Cloud:
     """Fill one frame, and return what was invented as surface in space."""
     hole = canvas.hole[i].clone()
-    continued = continue_surfaces(canvas.depth_m[i], canvas.rgb[i], canvas.cameras[i], seen)
+    continued = continue_surfaces(canvas.depth_m[i], canvas.rgb[i], canvas.cameras[i], seen, request.shell_m)
     layered = Layered(
         continued.rgb.permute(1, 2, 0).contiguous().numpy(),
         (1 / continued.depth_m).numpy(),
         hole.numpy(),
         continued.ended.numpy(),
     )
-    canvas.rgb[i] = torch.from_numpy(complete_texture(layered, seed + i)).permute(2, 0, 1)
+    canvas.rgb[i] = torch.from_numpy(complete_texture(layered, request.seed + i)).permute(2, 0, 1)
     kept = hole & continued.possible
     canvas.depth_m[i] = torch.where(hole & ~kept, 0.0, continued.depth_m)
     canvas.hole[i] = False
