@@ -4,6 +4,7 @@ Every error says what is wrong and what to do about it. `cli.main` is the only p
 catches them; anything else that is raised is a bug of ours and keeps its traceback.
 """
 
+import errno
 from typing import ClassVar
 
 
@@ -16,6 +17,14 @@ class WorldStereoError(Exception):
         super().__init__(problem)
         self.problem = problem
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes: the remedy has no place among an exception's usual arguments."""
+        return _revived, (type(self), self.problem, self.remedy)
+
+
+def _revived(kind: type[WorldStereoError], problem: str, remedy: str) -> WorldStereoError:
+    return kind(problem, remedy=remedy)
 
 
 class RecipeError(WorldStereoError):
@@ -46,3 +55,34 @@ class OutOfMemory(WorldStereoError):  # noqa: N818  (the field says "out of memo
     """Host or GPU memory ran out."""
 
     exit_code: ClassVar[int] = 6
+
+
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+_BROKEN = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP}
+
+
+def storage_error(error: OSError) -> InputError | OutOfMemory | None:
+    """Put an error of the operating system into words, where a user can act on it.
+
+    Returns:
+        None where the error is not about disk, permissions or memory; then it is a bug of ours.
+    """
+    # The library is numpy, which reports a short write without an error number.
+    is_short_write = error.errno is None and "requested and" in str(error) and "written" in str(error)
+    place = error.filename if isinstance(error.filename, str) else "the disk"
+    if error.errno in _FULL or is_short_write:
+        what = "the largest size of a file is reached" if error.errno == errno.EFBIG else "the disk is full"
+        return InputError(
+            f"{place} cannot be written: {what}.",
+            remedy="Free some space, or choose another disk with --out; the same command then resumes.",
+        )
+    if error.errno in _FORBIDDEN:
+        return InputError(
+            f"{place} cannot be written: {error.strerror}.", remedy="Choose another place with --out."
+        )
+    if error.errno == errno.ENOMEM:
+        return OutOfMemory("The system has no memory left.", remedy="Close other programs, and run again.")
+    if error.errno in _BROKEN:
+        return InputError(f"{place}: {error.strerror}.", remedy="Mend that, and run the same command again.")
+    return None

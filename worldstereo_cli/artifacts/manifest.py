@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,11 @@ from worldstereo_cli.errors import ArtifactError
 MANIFEST_NAME = "artifact.json"
 SCHEMA = 1
 """Raised whenever a file layout changes, so that an old scene is refused in words."""
+
+CODE = {"lift": 1, "plan": 1, "round": 1, "generate": 1, "reconstruct": 1}
+"""By kind, raised when a stage makes something else of the same inputs, so that old results are rebuilt."""
+
+_DRAFT = ".draft-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,15 @@ class Manifest:
     """What a reader wants to know: backend, frame counts, seconds, world frame."""
     schema: int = SCHEMA
     version: str = __version__
+    code: int = -1
+    """Which version of the stage's code made it; left alone, the present one."""
+    files: dict[str, int] = field(default_factory=dict)
+    """Sizes in bytes of all files beside the manifest, filled in by `write`; an artifact further down is
+    listed by its own manifest alone."""
+
+    def __post_init__(self) -> None:
+        if self.code < 0:
+            object.__setattr__(self, "code", CODE.get(self.kind, 0))
 
     @staticmethod
     def read(root: Path, kind: str) -> Manifest:
@@ -52,9 +66,8 @@ class Manifest:
             state = "is not finished" if root.is_dir() else "does not exist"
             raise ArtifactError(f"{root} {state}, but a finished {kind} was expected.", remedy=remedy)
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            manifest = Manifest(**data)
-        except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+            manifest = _parsed(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, RecursionError) as error:
             raise ArtifactError(f"{path} is damaged: {error}", remedy=remedy) from error
         if manifest.schema != SCHEMA:
             raise ArtifactError(
@@ -71,12 +84,36 @@ class Manifest:
 
     def write(self, root: Path) -> None:
         """Write `artifact.json` into a directory whose other files are complete."""
-        write_json(root / MANIFEST_NAME, asdict(self))
+        write_json(root / MANIFEST_NAME, asdict(self) | {"files": dict(sorted(_sizes(root)))})
+
+    def damage(self, root: Path) -> str | None:
+        """Say which file is gone or of another size than it was when the manifest was written, if any.
+
+        Args:
+            root: The directory that the manifest lies in.
+        """
+        for name, size in self.files.items():
+            path = root / name
+            if not path.is_file():
+                return f"{name} is gone"
+            if path.name == MANIFEST_NAME:
+                inner = _inner_damage(path)
+                if inner is not None:
+                    return f"{path.parent.name}: {inner}"
+            elif path.stat().st_size != size:
+                return f"{name} has {path.stat().st_size} bytes instead of {size}"
+        return None
 
     @property
     def digest(self) -> str:
         """A digest of what went in; equal digests mean that rebuilding changes nothing."""
-        made_from = {"kind": self.kind, "recipe": self.recipe, "seed": self.seed, "inputs": self.inputs}
+        made_from = {
+            "kind": self.kind,
+            "code": self.code,
+            "recipe": self.recipe,
+            "seed": self.seed,
+            "inputs": self.inputs,
+        }
         return hashlib.sha256(json.dumps(made_from, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -88,9 +125,25 @@ def digest_file(path: Path) -> str:
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    with draft_file(path) as draft:
+        with draft.open("w", encoding="utf-8") as stream:
+            stream.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+@contextmanager
+def draft_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write beside `path`; rename it to `path` when the block succeeds.
+
+    The draft keeps the ending of the name, which some writers go by.
+    """
+    draft = path.with_name(f".{path.stem}{_DRAFT}{os.getpid()}{path.suffix}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -98,22 +151,87 @@ def draft_directory(root: Path) -> Iterator[Path]:
     """Yield a directory to fill beside `root`; rename it to `root` when the block succeeds.
 
     The old `root`, if any, stays whole until the new one is complete. On any exception the draft
-    is removed; after a kill it stays behind under a dotted name that no reader looks at, and the
-    next draft of the same artifact clears it away.
+    is removed; after a kill it stays behind under a dotted name that no reader looks at, and
+    `clear_drafts` or the next draft of the same artifact clears it away.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in root.parent.glob(f".{root.name}.draft-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    draft = root.parent / f".{root.name}.draft-{os.getpid()}"
+    clear_drafts(root.parent, f".{root.name}{_DRAFT}*")
+    draft = root.parent / f".{root.name}{_DRAFT}{os.getpid()}"
     draft.mkdir()
     try:
         yield draft
         if not (draft / MANIFEST_NAME).is_file():
             raise RuntimeError(f"The draft of {root} has no manifest.")
-        old = root.parent / f".{root.name}.draft-old-{os.getpid()}"
+        _settle(draft)
+        old = root.parent / f".{root.name}{_DRAFT}old-{os.getpid()}"
         if root.exists():
             root.rename(old)
         draft.rename(root)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def clear_drafts(folder: Path, pattern: str = f".*{_DRAFT}*") -> None:
+    """Clear away what killed runs have left in a folder.
+
+    A kill between the two renames of a rebuild leaves the complete draft and the old artifact beside
+    the empty place; then the draft is put there.
+    """
+    for leftover in sorted(folder.glob(pattern)):
+        root = folder / leftover.name[1:].partition(_DRAFT)[0]
+        if leftover.is_dir():
+            if (leftover / MANIFEST_NAME).is_file() and not root.exists():
+                leftover.rename(root)
+            else:
+                shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def _parsed(data: object) -> Manifest:
+    """Build a manifest of what its file says, checking the kind of every value.
+
+    Raises:
+        TypeError: A value is missing, unknown or of the wrong kind.
+    """
+    if not isinstance(data, dict):
+        raise TypeError(f"it holds a {type(data).__name__}, not an object")
+    # Manifests of the first version do not name the version of the code.
+    told: dict[str, Any] = {"code": 0} | data
+    manifest = Manifest(**told)
+    kinds = {"str": str, "int": int, "dict": dict}
+    for entry in fields(Manifest):
+        value = getattr(manifest, entry.name)
+        if not isinstance(value, kinds[str(entry.type).partition("[")[0]]):
+            raise TypeError(f"its {entry.name} is a {type(value).__name__}")
+    return manifest
+
+
+def _inner_damage(path: Path) -> str | None:
+    """Say what is wrong with an artifact that is part of another one."""
+    try:
+        return _parsed(json.loads(path.read_text(encoding="utf-8"))).damage(path.parent)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return f"{path.name} is damaged"
+
+
+def _settle(root: Path) -> None:
+    """Bring all files of a directory to the disk, so that a power cut cannot empty what a rename shows."""
+    for path in root.rglob("*"):
+        if path.is_file():
+            with path.open("r+b") as stream:
+                os.fsync(stream.fileno())
+
+
+def _sizes(root: Path) -> Iterator[tuple[str, int]]:
+    for path in root.iterdir():
+        if path.name.startswith(".") or path.name == MANIFEST_NAME:
+            continue
+        if path.is_file():
+            yield path.name, path.stat().st_size
+        elif (path / MANIFEST_NAME).is_file():
+            yield f"{path.name}/{MANIFEST_NAME}", (path / MANIFEST_NAME).stat().st_size
+        else:
+            for name, size in _sizes(path):
+                yield f"{path.name}/{name}", size

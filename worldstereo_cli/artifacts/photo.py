@@ -97,6 +97,19 @@ def read_photo(path: Path, long_side_px: int) -> Photo:
     return Photo(image, focal, *original, tuple(notes))
 
 
+def photo_size(path: Path, long_side_px: int) -> tuple[int, int]:
+    """Look at the header of a photograph only.
+
+    Returns:
+        Width and height that `read_photo` will make of it, before EXIF turns it upright.
+
+    Raises:
+        InputError: It is not a picture, or too large, too small or too narrow.
+    """
+    with _opened(path) as picture:
+        return _fitted(path, *picture.size, long_side_px)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Open a picture; put whatever goes wrong inside the block into words."""

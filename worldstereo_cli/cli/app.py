@@ -54,6 +54,7 @@ def run(
     prompt: o.Prompt = None,
     seed: o.Seed = None,
     device: o.Device = "auto",
+    jobs: o.Jobs = 1,
     dry_run: o.DryRun = False,
     as_json: o.AsJson = False,
     open_page: o.OpenPage = False,
@@ -68,7 +69,7 @@ def run(
     chosen = _recipe(recipe or "default", overrides, trajectory, prompt, seed)
     selection = Selection.parse(first, until, force or [])
     run_options = RunOptions(selection, depth, fov, device, dry_run)
-    show = running.Show(as_json=as_json, open_page=open_page, quiet=quiet, verbose=verbose)
+    show = running.Show(as_json=as_json, open_page=open_page, quiet=quiet, verbose=verbose, jobs=jobs)
     running.run(image, out, chosen, run_options, show)
 
 
@@ -85,8 +86,10 @@ def lift(
 ) -> None:
     """Photo to depth and a point cloud."""
     from worldstereo_cli.pipeline.run import RunOptions
+    from worldstereo_cli.pipeline.scene_file import SCENE_FILE
 
-    chosen = _recipe(recipe or "default", overrides)
+    is_known = recipe is None and (out / SCENE_FILE).is_file()
+    chosen = _scene_recipe(out, None, overrides) if is_known else _recipe(recipe or "default", overrides)
     _one_stage("lift", image, out, chosen, RunOptions(depth_file=depth, fov_deg=fov, device=device), force)
 
 

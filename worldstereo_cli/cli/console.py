@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from worldstereo_cli.cli.time_left import TimeLeft, spoken
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -15,75 +17,116 @@ if TYPE_CHECKING:
 _LOG_EVERY_S = 5.0
 """Without a terminal, a line at most this often."""
 
+_FIRST_TIME = "not there yet"
+"""In a terminal this reason goes without saying."""
+
 
 class Console:
-    """Shows stages and their progress: a bar in a terminal, plain lines elsewhere."""
+    """Shows stages and their progress: bars in a terminal, plain lines elsewhere."""
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
-        self._quiet = quiet
-        self._verbose = verbose
-        self._stage = ""
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._last_line = 0.0
+        self.is_quiet = quiet
+        self.is_verbose = verbose
+        self.bars: Progress | None = None
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty() and not self._quiet:
-            from rich.console import Console as RichConsole
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                TextColumn("{task.fields[stage]:<12}{task.description:<28}"),
-                BarColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=RichConsole(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
+        if sys.stderr.isatty() and not self.is_quiet:
+            self.bars = _bars()
+            self.bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self.bars is not None:
+            self.bars.stop()
+
+    def scene(self, label: str = "") -> Lines:
+        """Return what shows one scene; with a label, its lines are told from those of others."""
+        return Lines(self, label)
+
+    def line(self, text: str) -> None:
+        """Print one line, above the bars if there are any."""
+        if self.is_quiet:
+            return
+        if self.bars is not None:
+            self.bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+class Lines:
+    """What is said about one scene."""
+
+    def __init__(self, console: Console, label: str) -> None:
+        self._console = console
+        self._prefix = f"{label}: " if label else ""
+        self._time_left = TimeLeft(time.monotonic)
+        self._stage = ""
+        self._task: TaskID | None = None
+        self._last_line = 0.0
+
+    def run_planned(self, stages: list[StageReport]) -> None:
+        """Learn what is going to be done, for the time left."""
+        self._time_left.planned((s.name, s.expected.seconds) for s in stages if s.expected is not None)
 
     def stage_started(self, name: str, reason: str) -> None:
-        """Say that a stage begins."""
+        """Say that a stage begins, and why."""
         self._stage = name
         self._last_line = time.monotonic()
-        if self._bar is not None:
-            self._task = self._bar.add_task("", total=None, stage=name)
-        if self._verbose or self._bar is None:
-            self.line(f"{name:<12}building: {reason}")
+        self._time_left.started(name)
+        if self._console.bars is not None:
+            self._task = self._console.bars.add_task(
+                "", total=None, stage=f"{self._prefix}{name}", time_left=self._time_left
+            )
+        if self._console.is_verbose or self._console.bars is None or reason != _FIRST_TIME:
+            self.note(f"{name:<12}building: {reason}")
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Report steps within the stage."""
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, description=what)
-        elif self._bar is None and time.monotonic() - self._last_line > _LOG_EVERY_S:
+        self._time_left.progressed(done / total if total else 0.0)
+        if self._console.bars is not None and self._task is not None:
+            self._console.bars.update(self._task, completed=done, total=total, description=what)
+        elif self._console.bars is None and time.monotonic() - self._last_line > _LOG_EVERY_S:
             self._last_line = time.monotonic()
-            self.line(f"{self._stage:<12}{what} {done}/{total}")
+            left = self._time_left.seconds()
+            later = f", about {spoken(left)} left" if left else ""
+            self.note(f"{self._stage:<12}{what} {done}/{total}{later}")
 
     def stage_ended(self, report: StageReport) -> None:
         """Say what became of a stage."""
-        if self._bar is not None and self._task is not None:
-            self._bar.remove_task(self._task)
+        self._time_left.ended(report.name, report.seconds)
+        if self._console.bars is not None and self._task is not None:
+            self._console.bars.remove_task(self._task)
             self._task = None
         took = "reused" if report.state == "reused" else f"{report.seconds:.1f} s"
-        self.line(f"{report.name:<12}{took:>8}  {report.summary}".rstrip())
+        why = f"{report.reason}: " if report.state == "reused" else ""
+        self.note(f"{report.name:<12}{took:>8}  {why}{report.summary}".rstrip())
 
     def note(self, text: str) -> None:
         """Say something that concerns the whole run."""
-        self.line(text)
+        self._console.line(f"{self._prefix}{text}")
 
-    def line(self, text: str) -> None:
-        """Print one line, above the bar if there is one."""
-        if self._quiet:
-            return
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
+
+def _bars() -> Progress:
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.text import Text
+
+    class LeftColumn(ProgressColumn):
+        """The time that the whole run still takes."""
+
+        def render(self, task: Task) -> Text:
+            """Ask anew each time: it runs down between two steps, too."""
+            time_left = task.fields["time_left"]
+            seconds = time_left.seconds()
+            return Text("" if not seconds else f"about {spoken(seconds)} left", style="progress.remaining")
+
+    return Progress(
+        TextColumn("{task.fields[stage]:<12}{task.description:<26}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        LeftColumn(),
+        console=RichConsole(stderr=True),
+        transient=True,
+    )

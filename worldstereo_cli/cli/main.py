@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+import warnings
+from contextlib import suppress
+from types import FrameType
 
 import typer
 
 from worldstereo_cli.cli.app import app
-from worldstereo_cli.errors import WorldStereoError
+from worldstereo_cli.errors import WorldStereoError, storage_error
 
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """Typer's own usage error: its module moved between versions, its place in the hierarchy did not."""
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+_EXIT_BROKEN_PIPE = 141
+"""As a shell shows a program that SIGPIPE ended."""
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal asked the process to end: to be cleaned up after as after Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    sys.exit(run(sys.argv[1:]))
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files are bytes; those that are not text in this locale must come through all the same.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="surrogateescape")
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Nobody reads any more; the interpreter must not try again on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = code or _EXIT_BROKEN_PIPE
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -31,29 +58,69 @@ def run(arguments: list[str]) -> int:
         0 done, 1 some of a folder failed, 2 usage, 3 recipe, 4 input or artifact, 5 backend or
         weights missing, 6 out of memory, 130 interrupted. Bugs keep their traceback.
     """
+    _end_cleanly_when_asked()
+    if not os.environ.get("PYTHONWARNINGS"):
+        # Libraries warn their own developers; what users should know is said in our own words.
+        warnings.simplefilter("ignore")
     try:
         result = app(arguments, prog_name="worldstereo", standalone_mode=False)
     except WorldStereoError as error:
-        _card(error.problem, error.remedy)
-        return error.exit_code
+        return _told(error)
+    except BrokenPipeError:
+        return _EXIT_BROKEN_PIPE
+    except OSError as error:
+        told = storage_error(error)
+        if told is None:
+            raise
+        return _told(told)
     except _USAGE_ERROR as error:
         _card(_message(error), _help_for(error))
         return EXIT_USAGE
-    except (KeyboardInterrupt, typer.Abort):
-        _card("Interrupted; what is finished is kept.", "The same command resumes.")
-        return EXIT_INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort) as error:
+        _card("Interrupted; what is finished is kept.", _how_to_resume(arguments))
+        return error.exit_code if isinstance(error, _Ended) else EXIT_INTERRUPTED
     except typer.Exit as leave:
         return leave.exit_code
     return result if isinstance(result, int) else 0
 
 
+def _end_cleanly_when_asked() -> None:
+    """Let the signals that ask a process to end raise, so that drafts are cleared away."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise _Ended(number)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            # What the caller ignores stays ignored: nohup does that.
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, end)
+
+
+def _told(error: WorldStereoError) -> int:
+    _card(error.problem, error.remedy)
+    return error.exit_code
+
+
 def _card(problem: str, remedy: str) -> None:
-    print(f"error: {problem}\n  try: {remedy}", file=sys.stderr)
+    with suppress(OSError):
+        print(f"error: {_in_one_line(problem)}\n  try: {_in_one_line(remedy)}", file=sys.stderr)
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(line.strip() for line in text.splitlines())
+
+
+def _how_to_resume(arguments: list[str]) -> str:
+    if "--force" in arguments:
+        return "The same command without --force resumes."
+    return "The same command resumes."
 
 
 def _message(error: Exception) -> str:
     describe = getattr(error, "format_message", None)
-    return " ".join(str(describe() if describe else error).split())
+    return str(describe() if describe else error)
 
 
 def _help_for(error: Exception) -> str:

@@ -40,11 +40,12 @@ def eval_depth(
     model = depth_backend(backend or LiftRecipe().depth, resolve_device(device))
 
     with Console(quiet=as_json) as console:
-        console.stage_started("eval", f"depth with {model.name}")
+        lines = console.scene()
+        lines.stage_started("eval", f"depth with {model.name}")
         report = evaluate_depth(
             folder,
             predict_with(model),
-            progress=lambda n, total: console.progress(n, total, model.name),
+            progress=lambda n, total: lines.progress(n, total, model.name),
         )
     if as_json:
         typer.echo(json.dumps({"backend": model.name, **report.to_json()}, indent=1))
@@ -67,8 +68,9 @@ def eval_views(
 
     chosen = load_recipe(recipe or "default", overrides)
     with Console(quiet=as_json) as console:
-        console.stage_started("eval", f"views with {chosen.name}")
-        scores = evaluate_near_views(folder, chosen, device=resolve_device(device), progress=console.progress)
+        lines = console.scene()
+        lines.stage_started("eval", f"views with {chosen.name}")
+        scores = evaluate_near_views(folder, chosen, device=resolve_device(device), progress=lines.progress)
     if as_json:
         typer.echo(json.dumps([asdict(score) for score in scores], indent=1))
         return
@@ -86,8 +88,9 @@ def eval_parity(folder: Folder, as_json: o.AsJson = False) -> None:
     from worldstereo_cli.evaluation.parity import check_parity
 
     with Console(quiet=as_json) as console:
-        console.stage_started("eval", "parity")
-        report = check_parity(folder, progress=console.progress)
+        lines = console.scene()
+        lines.stage_started("eval", "parity")
+        report = check_parity(folder, progress=lines.progress)
     if as_json:
         typer.echo(
             json.dumps({"passed": report.passed, "files": [asdict(f) for f in report.files]}, indent=1)

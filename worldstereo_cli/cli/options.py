@@ -23,7 +23,9 @@ Overrides = Annotated[
 ]
 Trajectories = Annotated[
     list[str] | None,
-    typer.Option("--trajectory", "-t", help="A preset or a trajectory file. May be repeated."),
+    typer.Option(
+        "--trajectory", "-t", metavar="PRESET|FILE", help="A preset or a trajectory file. May be repeated."
+    ),
 ]
 DepthFile = Annotated[
     Path | None,
@@ -46,8 +48,13 @@ Force = Annotated[
     list[str] | None,
     typer.Option("--force", metavar="STAGE|all", help="Build this stage again even if nothing changed."),
 ]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", min=1, help="Photos of a folder to work on at once.", show_default="1")
+]
 ForceThis = Annotated[bool, typer.Option("--force", help="Build it again even if nothing changed.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done, why, and what it would cost.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 OpenPage = Annotated[bool, typer.Option("--open", help="Open the viewer page when done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]

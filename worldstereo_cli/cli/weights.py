@@ -39,7 +39,8 @@ def weights_pull(name: Annotated[str, typer.Argument(help="A name that `weights 
         typer.echo(f"licences: {release.own.licence} ({release.own.repo}), "
                    f"{release.base.licence} ({release.base.repo})", err=True)  # fmt: skip
     with Console() as console:
-        console.stage_started("weights", f"fetching {name}")
-        folder = pull_weights(name, progress=console.progress)
+        lines = console.scene()
+        lines.stage_started("weights", f"fetching {name}")
+        folder = pull_weights(name, progress=lines.progress)
         VideoParts.open(folder, torch.device("cpu")).fetch_missing_tensors()
     typer.echo(folder.model)

@@ -231,6 +231,12 @@ def _snapshot(source: Source, cache: Path | None) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def cached_commit(repo: str, cache: Path | None = None) -> str | None:
+    """Return the commit of a repository's main branch that is in the cache, if one is."""
+    folder = _snapshot(Source(repo, "main", (), ""), cache)
+    return None if folder is None else folder.name
+
+
 def cached_files(source: Source, cache: Path | None) -> Iterator[Path]:
     """Yield the files of a source that are in the cache."""
     folder = _snapshot(source, cache)

@@ -5,15 +5,22 @@ This is the only file of the room that imports the stages, and with them torch.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from worldstereo_cli.artifacts.manifest import Manifest, digest_file
 from worldstereo_cli.artifacts.trajectory import parse_trajectory
 from worldstereo_cli.errors import InputError
-from worldstereo_cli.pipeline.reuse import Expectation
+from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE
+from worldstereo_cli.pipeline.reuse import STAGES, Decision, Expectation, Selection, reason_to_build
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import Recipe
+
+_VIEW_CODE = 1
+"""Raised when page or flythrough come out differently from the same splats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,22 +28,55 @@ class Binding:
     """All that a stage may need to know."""
 
     photo: Path | None
+    photo_digest: str | None
     scene_dir: Path
     recipe: Recipe
     depth_file: Path | None
     fov_deg: float | None
-    device: str
 
 
-def expectation(name: str, binding: Binding) -> Expectation:
-    """Say what a stage would be made from if it ran now.
+def decide(selection: Selection, binding: Binding) -> list[Decision]:
+    """Work out what a run does about each selected stage, without doing any of it.
+
+    What a stage will be made from is known before the stages ahead of it have run, because their
+    digests tell what went in. A stage after a forced one is built, too: who forces does not trust it.
 
     Raises:
-        ArtifactError: The stage before it is not finished.
+        ArtifactError: The stage before the first selected one is not finished.
         InputError: A file that the user named cannot be read.
+        BackendError: Weights are not here.
     """
-    section = getattr(binding.recipe, name).model_dump(mode="json")
-    return Expectation(section, binding.recipe.seed, _inputs(name, binding))
+    decisions: list[Decision] = []
+    digests: dict[str, str] = {}
+    for name in STAGES[: STAGES.index(selection.first)]:
+        digests[name] = Manifest.read(binding.scene_dir / name, name).digest
+    forced: str | None = None
+    for name in selection.names:
+        expected = _expectation(name, binding, digests)
+        digests[name] = expected.digest(name)
+        reason = reason_to_build(binding.scene_dir / name, name, expected, name in selection.forced)
+        if reason is None and forced is not None:
+            reason = f"{forced} is made anew"
+        if reason == "forced" and forced is None:
+            forced = name
+        decisions.append(Decision(name, digests[name], reason))
+    return decisions
+
+
+def view_digest(binding: Binding) -> str:
+    """Return a digest of what page and flythrough are made from."""
+    made_from = {
+        "code": _VIEW_CODE,
+        "name": binding.scene_dir.resolve().name,
+        "recipe": binding.recipe.view.model_dump(mode="json"),
+        "stages": [Manifest.read(binding.scene_dir / name, name).digest for name in ("plan", "reconstruct")],
+    }
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def forget_rounds(scene_dir: Path) -> None:
+    """Remove finished rounds, which `generate` would keep: they were forced."""
+    shutil.rmtree(scene_dir / "generate" / "rounds", ignore_errors=True)
 
 
 def check_backends(recipe: Recipe, device: str) -> str | None:
@@ -57,7 +97,7 @@ def check_backends(recipe: Recipe, device: str) -> str | None:
     return describe_needs(video_choice(recipe.generate), device, long_side, long_side * 2 // 3)
 
 
-def build(name: str, binding: Binding, progress: Progress) -> Manifest:
+def build(name: str, binding: Binding, device: str, progress: Progress) -> Manifest:
     """Run one stage."""
     scene, recipe, seed = binding.scene_dir, binding.recipe, binding.recipe.seed
     lift_dir, plan_dir, generate_dir = scene / "lift", scene / "plan", scene / "generate"
@@ -68,7 +108,7 @@ def build(name: str, binding: Binding, progress: Progress) -> Manifest:
             options = lift.LiftOptions(binding.depth_file, binding.fov_deg)
             photo = _require_photo(binding)
             return lift.lift(
-                photo, lift_dir, recipe.lift, options, seed=seed, device=binding.device, progress=progress
+                photo, lift_dir, recipe.lift, options, seed=seed, device=device, progress=progress
             ).manifest
         case "plan":
             from worldstereo_cli.stages import plan_cloud_to_cameras as plan
@@ -77,7 +117,7 @@ def build(name: str, binding: Binding, progress: Progress) -> Manifest:
         case "generate":
             from worldstereo_cli.stages import generate_cameras_to_frames as generate
 
-            wishes = generate.GenerateOptions(recipe.prompt, binding.device)
+            wishes = generate.GenerateOptions(recipe.prompt, device)
             return generate.generate(
                 lift_dir, plan_dir, generate_dir, recipe.generate, wishes, seed=seed, progress=progress
             ).manifest
@@ -86,7 +126,7 @@ def build(name: str, binding: Binding, progress: Progress) -> Manifest:
 
             return reconstruct.reconstruct(
                 lift_dir, generate_dir, scene / "reconstruct", recipe.reconstruct,
-                seed=seed, device=binding.device, progress=progress,
+                seed=seed, device=device, progress=progress,
             ).manifest  # fmt: skip
         case _:
             raise ValueError(f"Expected a stage, got {name!r}.")
@@ -97,8 +137,9 @@ def show(scene_dir: Path, recipe: Recipe, device: str, progress: Progress) -> No
     from worldstereo_cli.viewer.flythrough import write_flythrough
     from worldstereo_cli.viewer.page import write_page
 
-    write_page(scene_dir, scene_dir / "viewer.html")
-    write_flythrough(scene_dir, scene_dir / "flythrough.mp4", recipe.view, device=device, progress=progress)
+    progress(0, 1, "writing the page")
+    write_page(scene_dir, scene_dir / VIEWER_PAGE)
+    write_flythrough(scene_dir, scene_dir / FLYTHROUGH, recipe.view, device=device, progress=progress)
 
 
 def _require_photo(binding: Binding) -> Path:
@@ -107,32 +148,54 @@ def _require_photo(binding: Binding) -> Path:
     return binding.photo
 
 
-def _inputs(name: str, binding: Binding) -> dict[str, str]:
-    scene = binding.scene_dir
+def _expectation(name: str, binding: Binding, digests: dict[str, str]) -> Expectation:
+    section = getattr(binding.recipe, name).model_dump(mode="json")
+    return Expectation(section, binding.recipe.seed, _inputs(name, binding, digests))
+
+
+def _inputs(name: str, binding: Binding, digests: dict[str, str]) -> dict[str, str]:
+    """Return what a stage is made from, by role, as its own manifest will tell it."""
+    recipe = binding.recipe
     match name:
         case "lift":
-            inputs = {"photo": _digest(_require_photo(binding))}
+            from worldstereo_cli.models.fingerprint import depth_fingerprint
+
+            _require_photo(binding)
+            inputs = {"photo": binding.photo_digest or ""}
+            weights = depth_fingerprint(recipe.lift.depth, recipe.lift.weights)
             if binding.depth_file is not None:
                 inputs["depth"] = _digest(binding.depth_file)
+            elif weights is not None:
+                inputs["weights"] = weights
             if binding.fov_deg is not None:
                 inputs["fov_deg"] = repr(float(binding.fov_deg))
             return inputs
         case "plan":
             # Not told by a suffix: `orbit:2.5` has one, too.
-            files = [r.file for r in map(parse_trajectory, binding.recipe.plan.trajectories) if r.file]
-            return {"lift": _stage_digest(scene, "lift")} | {f"trajectory {f}": _digest(f) for f in files}
+            files = [r.file for r in map(parse_trajectory, recipe.plan.trajectories) if r.file]
+            return {"lift": digests["lift"]} | {f"trajectory {f}": _digest(f) for f in files}
         case "generate":
-            return {
-                "lift": _stage_digest(scene, "lift"),
-                "plan": _stage_digest(scene, "plan"),
-                "prompt": binding.recipe.prompt,
-            }
+            from worldstereo_cli.models.fingerprint import generate_fingerprints
+
+            inputs = {"lift": digests["lift"], "plan": digests["plan"], "prompt": recipe.prompt}
+            return inputs | generate_fingerprints(recipe.generate.backend, recipe.generate.depth)
         case _:
-            return {"lift": _stage_digest(scene, "lift"), "generate": _stage_digest(scene, "generate")}
+            return {"lift": digests["lift"], "generate": digests["generate"]}
 
 
-def _stage_digest(scene: Path, name: str) -> str:
-    return Manifest.read(scene / name, name).digest
+def photo_digest(photo: Path) -> str:
+    """Return a photo's digest.
+
+    Raises:
+        InputError: It is not a file that can be read.
+    """
+    if photo.is_dir():
+        raise InputError(f"{photo} is a folder.", remedy="Pass the path of a photograph.")
+    if photo.exists() and not photo.is_file():
+        raise InputError(
+            f"{photo} is not a file, and has to be read more than once.", remedy="Save it to a file first."
+        )
+    return _digest(photo)
 
 
 def _digest(path: Path) -> str:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from worldstereo_cli.errors import InputError, WorldStereoError
-from worldstereo_cli.pipeline.report import Reporter, SceneReport
+from worldstereo_cli.errors import InputError, OutOfMemory, WorldStereoError
+from worldstereo_cli.pipeline.report import Reporter, SceneReport, StageReport
 from worldstereo_cli.pipeline.run import RunOptions, run_scene
 from worldstereo_cli.recipe import Recipe
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".tif", ".tiff", ".bmp"})
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +35,24 @@ class FolderEntry:
 
 
 def photos_in(folder: Path) -> list[Path]:
-    """List the photos of a folder by name.
+    """List the photos of a folder by name; hidden files are none.
 
     Raises:
         InputError: There are none, or two would share a scene because their names differ in the
             ending only.
     """
-    photos = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
+    photos = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file() and not path.name.startswith(".")
+    )
     if not photos:
         endings = ", ".join(sorted(PHOTO_SUFFIXES))
         raise InputError(f"{folder} holds no photos.", remedy=f"Photos end in {endings}.")
     by_stem: dict[str, Path] = {}
     for photo in photos:
-        # Lower case, because two scenes that differ in case are one on some file systems.
-        other = by_stem.setdefault(photo.stem.lower(), photo)
+        # Case folded, because two scenes that differ in case are one on some file systems.
+        other = by_stem.setdefault(photo.stem.casefold(), photo)
         if other is not photo:
             raise InputError(
                 f"{other.name} and {photo.name} would both become the scene {photo.stem}.",
@@ -47,19 +62,173 @@ def photos_in(folder: Path) -> list[Path]:
 
 
 def run_folder(
-    folder: Path, out: Path, recipe: Recipe, options: RunOptions, reporter: Reporter
+    folder: Path,
+    out: Path,
+    recipe: Recipe,
+    options: RunOptions,
+    reporter_for: Callable[[str], Reporter],
+    *,
+    jobs: int = 1,
 ) -> list[FolderEntry]:
     """Build one scene for each photo of a folder, in `out/<stem>/`.
+
+    Each photo has a process of its own: one that fails, crashes or is killed for want of memory takes
+    no other with it, and leaves no memory behind.
+
+    Args:
+        folder: Its photos, not those of folders within.
+        out: Where the scenes are or will be.
+        recipe: The resolved recipe.
+        options: As for one photo.
+        reporter_for: Makes what is told about a photo, given its name.
+        jobs: Photos at once; they share the processor's cores.
 
     Raises:
         InputError: The folder holds no photos, or names clash.
     """
-    entries = []
-    for photo in photos_in(folder):
-        scene_dir = out / photo.stem
+    jobs_left = _Jobs(recipe, options, max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None)
+
+    def one(photo: Path) -> FolderEntry:
         try:
-            report = run_scene(photo, scene_dir, recipe, options, reporter)
-            entries.append(FolderEntry(photo, scene_dir, report, None))
+            report = jobs_left.run(photo, out / photo.stem, reporter_for(photo.stem))
         except WorldStereoError as error:
-            entries.append(FolderEntry(photo, scene_dir, None, error))
-    return entries
+            return FolderEntry(photo, out / photo.stem, None, error)
+        return FolderEntry(photo, out / photo.stem, report, None)
+
+    photos = photos_in(folder)
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            return list(pool.map(one, photos))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            jobs_left.stop()
+            raise
+
+
+class _Jobs:
+    """Runs scenes in processes, and stops them all when asked to."""
+
+    def __init__(self, recipe: Recipe, options: RunOptions, threads: int | None) -> None:
+        self._recipe = recipe
+        self._options = options
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._running: set[BaseProcess] = set()
+        self._is_stopped = False
+
+    def run(self, photo: Path, scene_dir: Path, reporter: Reporter) -> SceneReport:
+        """Run one scene in a process and pass on what it tells.
+
+        Raises:
+            WorldStereoError: What the run raised, or that its process broke down.
+        """
+        if self._options.dry_run:
+            return run_scene(photo, scene_dir, self._recipe, self._options, reporter)
+        # A fresh interpreter: a fork of one that has threads may hang.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=False)
+        job = (photo, scene_dir, self._recipe, self._options)
+        process = context.Process(target=_work, args=(theirs, job, self._threads))
+        with self._lock:
+            if self._is_stopped:
+                raise KeyboardInterrupt
+            process.start()
+            self._running.add(process)
+        theirs.close()
+        try:
+            result = _listen(ours, reporter)
+            process.join()
+        finally:
+            self._running.discard(process)
+        if isinstance(result, WorldStereoError):
+            raise result
+        if result is None:
+            raise _broken_down(process.exitcode)
+        return result
+
+    def stop(self) -> None:
+        """Ask every process to end at a clean point, and wait for it."""
+        with self._lock:
+            self._is_stopped = True
+            running = list(self._running)
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.join()
+
+
+def _listen(connection: Connection, reporter: Reporter) -> SceneReport | WorldStereoError | None:
+    """Pass on what a process tells, until it says how it ended; None if it never does."""
+    while True:
+        try:
+            message = connection.recv()
+        except EOFError:
+            return None
+        if isinstance(message, SceneReport | WorldStereoError):
+            return message
+        name, arguments = message
+        getattr(reporter, name)(*arguments)
+
+
+def _broken_down(exit_code: int | None) -> WorldStereoError:
+    if exit_code == -signal.SIGTERM or exit_code == 128 + signal.SIGTERM:
+        return WorldStereoError("The run was stopped.", remedy="The same command resumes.")
+    if exit_code is not None and exit_code < 0 and -exit_code == getattr(signal, "SIGKILL", 9):
+        return OutOfMemory(
+            "The run was killed, most likely by the system for want of memory; what is finished is kept.",
+            remedy="Try fewer --jobs, or a smaller --set lift.long_side_px.",
+        )
+    return WorldStereoError(
+        f"The run broke down with {exit_code}; what it wrote is above.",
+        remedy="Run this photo alone; if it happens again, please report it.",
+    )
+
+
+def _work(connection: Connection, job: tuple[Path, Path, Recipe, RunOptions], threads: int | None) -> None:
+    """Run one scene, as the main function of a process."""
+    if threads is not None:
+        for variable in _THREAD_VARIABLES:
+            os.environ.setdefault(variable, str(threads))
+    # Asked to end, it clears its drafts away as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    photo, scene_dir, recipe, options = job
+    try:
+        connection.send(run_scene(photo, scene_dir, recipe, options, _Wire(connection)))
+    except WorldStereoError as error:
+        connection.send(error)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGTERM)
+
+
+class _Wire:
+    """A reporter whose words are said in another process."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def run_planned(self, stages: list[StageReport]) -> None:
+        """Pass it on."""
+        self._say("run_planned", stages)
+
+    def stage_started(self, name: str, reason: str) -> None:
+        """Pass it on."""
+        self._say("stage_started", name, reason)
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """Pass it on."""
+        self._say("progress", done, total, what)
+
+    def note(self, text: str) -> None:
+        """Pass it on."""
+        self._say("note", text)
+
+    def stage_ended(self, report: StageReport) -> None:
+        """Pass it on."""
+        self._say("stage_ended", report)
+
+    def _say(self, name: str, *arguments: object) -> None:
+        try:
+            self._connection.send((name, arguments))
+        except BrokenPipeError as error:
+            # Nobody listens any more: the process that started this one was killed.
+            raise KeyboardInterrupt from error

@@ -8,17 +8,30 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a stage is expected to cost."""
+
+    seconds: float
+    memory_mb: float
+    """Peak of the whole process while the stage works, in 10^6 bytes."""
+    disk_mb: float
+    """What it will leave on disk, in 10^6 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class StageReport:
-    """What happened to one stage."""
+    """What happened to one stage, or what would."""
 
     name: str
     state: str
-    """`built`, `reused` or `planned` (a dry run)."""
+    """`built`, `reused` or `planned` (not done yet)."""
     reason: str
     """Why it was built or reused, in one line."""
     seconds: float = 0.0
     summary: str = ""
     """The facts that people ask for, in one line."""
+    expected: Estimate | None = None
+    """For what is to be built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,10 @@ class SceneReport:
 
 class Reporter(Protocol):
     """Shows a run to somebody."""
+
+    def run_planned(self, stages: list[StageReport]) -> None:
+        """Say what the run is going to do, before it begins."""
+        ...
 
     def stage_started(self, name: str, reason: str) -> None:
         """Say that a stage begins, and why."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ from worldstereo_cli.errors import ArtifactError, RecipeError
 
 STAGES = ("lift", "plan", "generate", "reconstruct")
 """In order; each reads what the ones before it left."""
+
+VIEW = "view"
+"""The step after the last stage: viewer page and flythrough. It has no artifact of its own."""
+
+_LONGEST_VALUE = 40
+"""A value longer than this is not quoted in a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +40,33 @@ class Selection:
         """Check what the user typed.
 
         Raises:
-            RecipeError: A name is not a stage, or the stages are in the wrong order.
+            RecipeError: A name is not a stage, the stages are in the wrong order, or a stage is
+                forced that is not among the selected ones.
         """
-        for name in [first or STAGES[0], last or STAGES[-1], *forced]:
-            if name not in (*STAGES, "all"):
-                raise RecipeError(f"{name!r} is not a stage.", remedy=f"Stages are {', '.join(STAGES)}.")
-        selection = Selection(
-            first or STAGES[0],
-            last or STAGES[-1],
-            frozenset(STAGES if "all" in forced else forced),
-        )
+        first, last = first or STAGES[0], last or STAGES[-1]
+        for name in (first, last):
+            _check_stage(name, STAGES)
+        for name in forced:
+            _check_stage(name, (*STAGES, "all"))
+        selection = Selection(first, last)
         if not selection.names:
             raise RecipeError(
-                f"--from {selection.first} comes after --until {selection.last}.",
-                remedy=f"The order is {', '.join(STAGES)}.",
+                f"--from {first} comes after --until {last}.", remedy=f"The order is {', '.join(STAGES)}."
             )
-        return selection
+        outside = [name for name in forced if name not in (*selection.names, "all")]
+        if outside:
+            raise RecipeError(
+                f"--force {outside[0]} is not among the selected stages, {', '.join(selection.names)}.",
+                remedy="Change --from or --until, or leave it out.",
+            )
+        return Selection(first, last, frozenset(selection.names if "all" in forced else forced))
+
+
+def _check_stage(name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        close = get_close_matches(name, known, 1)
+        meant = f"Did you mean {close[0]}? " if close else ""
+        raise RecipeError(f"{name!r} is not a stage.", remedy=f"{meant}Stages are {', '.join(known)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +76,21 @@ class Expectation:
     recipe: Mapping[str, Any]
     seed: int
     inputs: Mapping[str, str]
+
+    def digest(self, kind: str) -> str:
+        """Return the digest that the stage's manifest will have."""
+        return Manifest(kind, dict(self.recipe), self.seed, dict(self.inputs)).digest
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a run does about one stage."""
+
+    name: str
+    digest: str
+    """What the stage's manifest says or will say that it was made from."""
+    reason: str | None
+    """Why it is built; None when what is there is reused."""
 
 
 def reason_to_build(root: Path, kind: str, expected: Expectation, forced: bool) -> str | None:
@@ -81,16 +114,24 @@ def reason_to_build(root: Path, kind: str, expected: Expectation, forced: bool) 
         return f"the seed changed from {manifest.seed} to {expected.seed}"
     changed = _first_difference(manifest.recipe, expected.recipe)
     if changed:
-        return f"{kind}.{changed} changed"
+        return f"{kind}.{changed}"
     for role in sorted({*manifest.inputs, *expected.inputs}):
         if manifest.inputs.get(role) != expected.inputs.get(role):
             return f"{role} changed"
-    return None
+    if manifest.digest != expected.digest(kind):
+        return f"this version of worldstereo makes {kind} in another way"
+    return manifest.damage(root)
 
 
 def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    normalised: Callable[[Any], str] = lambda value: json.dumps(value, sort_keys=True, default=str)  # noqa: E731
+    """Name the first key that differs, with both values where they are short."""
     for key in sorted({*old, *new}):
-        if normalised(old.get(key)) != normalised(new.get(key)):
-            return key
+        before, after = (_normalised(values.get(key)) for values in (old, new))
+        if before != after:
+            short = max(len(before), len(after)) <= _LONGEST_VALUE
+            return f"{key} changed" + (f" from {before} to {after}" if short else "")
     return None
+
+
+def _normalised(value: object) -> str:
+    return json.dumps(value, sort_keys=True, default=str)

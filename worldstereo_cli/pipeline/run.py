@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from worldstereo_cli.artifacts.manifest import Manifest, digest_file
-from worldstereo_cli.errors import ArtifactError, InputError, OutOfMemory
+from worldstereo_cli.artifacts.manifest import Manifest
+from worldstereo_cli.artifacts.photo import photo_size
+from worldstereo_cli.errors import ArtifactError, InputError
+from worldstereo_cli.pipeline import bindings
+from worldstereo_cli.pipeline.estimate import Workload, estimate
+from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE, held, refuse_foreign
 from worldstereo_cli.pipeline.report import Reporter, SceneReport, StageReport
-from worldstereo_cli.pipeline.reuse import STAGES, Expectation, Selection, reason_to_build
+from worldstereo_cli.pipeline.reuse import STAGES, VIEW, Decision, Selection
 from worldstereo_cli.pipeline.scene_file import SCENE_FILE, SceneFile
 from worldstereo_cli.pipeline.summaries import summary
+from worldstereo_cli.pipeline.trouble import peak_memory_mb, storage_words, trouble_in
+from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import Recipe
 
-VIEWER_PAGE = "viewer.html"
-FLYTHROUGH = "flythrough.mp4"
+_DEVICES = ("auto", "cpu", "cuda")
+_UNCHANGED = "unchanged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +33,6 @@ class RunOptions:
     fov_deg: float | None = None
     device: str = "auto"
     dry_run: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One stage, bound to a scene: what it would be made from, and how to make it."""
-
-    name: str
-    expectation: Callable[[], Expectation]
-    build: Callable[[], Manifest]
 
 
 def run_scene(
@@ -60,31 +53,33 @@ def run_scene(
         OutOfMemory: A stage did not fit into memory.
     """
     started = time.perf_counter()
-    if options.dry_run:
-        reports = _dry_run(photo, scene_dir, recipe, options)
-        return SceneReport(scene_dir, reports, time.perf_counter() - started)
-    # All that fails before the scene is touched.
-    digest = None if photo is None else _photo_digest(photo)
-    if "generate" in options.selection.names:
-        _check_backends(recipe, options, reporter)
-    with _locked(scene_dir):
-        record = _open_record(photo, digest, scene_dir, recipe, options)
-        reports = []
-        for step in _steps(photo, scene_dir, recipe, options, reporter):
-            reports.append(_run_step(step, scene_dir, options, reporter))
-            _note(record, scene_dir, reports[-1])
-        if options.selection.last == STAGES[-1]:
-            reports.append(_show(scene_dir, recipe, options, reporter, reports))
-            _note(record, scene_dir, reports[-1])
-    return SceneReport(scene_dir, reports, time.perf_counter() - started)
+    # All that fails before the scene is touched comes first.
+    run = _Run(photo, scene_dir, recipe, options)
+    stages = run.planned()
+    if not options.dry_run:
+        run.check_backends(stages, reporter)
+        with storage_words(), held(scene_dir):
+            stages = run.built(reporter)
+    return SceneReport(scene_dir, stages, time.perf_counter() - started)
+
+
+def planned_stages(photo: Path, scene_dir: Path, recipe: Recipe, options: RunOptions) -> list[StageReport]:
+    """Say what a run would do, stage by stage, without doing any of it.
+
+    Raises:
+        InputError, ArtifactError: As `run_scene` does before it touches the scene.
+    """
+    return _Run(photo, scene_dir, recipe, options).planned()
 
 
 def resolve_device(name: str) -> str:
     """Turn `auto` into the device that will be used.
 
     Raises:
-        InputError: `cuda` was asked for and there is none.
+        InputError: There is no such device, here or anywhere.
     """
+    if name not in _DEVICES:
+        raise InputError(f"--device {name}: there is no such device.", remedy=f"Use {', '.join(_DEVICES)}.")
     import torch
 
     if name == "auto":
@@ -94,156 +89,145 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def _check_backends(recipe: Recipe, options: RunOptions, reporter: Reporter) -> None:
-    from worldstereo_cli.pipeline import bindings
+class _Run:
+    """One run of one scene."""
 
-    needs = bindings.check_backends(recipe, resolve_device(options.device))
-    if needs is not None:
-        reporter.note(f"{recipe.generate.backend}: {needs}")
+    def __init__(self, photo: Path | None, scene_dir: Path, recipe: Recipe, options: RunOptions) -> None:
+        self.device = resolve_device(options.device)
+        refuse_foreign(scene_dir)
+        digest = None if photo is None else bindings.photo_digest(photo)
+        self.binding = bindings.Binding(photo, digest, scene_dir, recipe, options.depth_file, options.fov_deg)
+        self.selection = options.selection
+        self.record = _open_record(self.binding, options.selection)
 
+    def planned(self) -> list[StageReport]:
+        """Say what is to be done, without doing it."""
+        decisions = bindings.decide(self.selection, self.binding)
+        reasons = [(decision.name, decision.reason) for decision in decisions]
+        if self.selection.last == STAGES[-1]:
+            reasons.append((VIEW, self._reason_to_show(decisions)))
+        work = self._workload if any(reason for _, reason in reasons) else None
+        return [_planned(name, reason, work) for name, reason in reasons]
 
-def _run_step(step: _Step, scene_dir: Path, options: RunOptions, reporter: Reporter) -> StageReport:
-    root = scene_dir / step.name
-    expected = step.expectation()
-    reason = reason_to_build(root, step.name, expected, step.name in options.selection.forced)
-    if reason is None:
-        report = StageReport(step.name, "reused", "unchanged", 0.0, summary(Manifest.read(root, step.name)))
-    else:
-        reporter.stage_started(step.name, reason)
-        began = time.perf_counter()
-        with _memory_errors(step.name):
-            manifest = step.build()
-        report = StageReport(step.name, "built", reason, time.perf_counter() - began, summary(manifest))
-    reporter.stage_ended(report)
-    return report
+    def check_backends(self, planned: list[StageReport], reporter: Reporter) -> None:
+        """See that the models of stages that will be built are there and fit."""
+        if any(report.name == "generate" and report.state == "planned" for report in planned):
+            needs = bindings.check_backends(self.binding.recipe, self.device)
+            if needs is not None:
+                reporter.note(f"{self.binding.recipe.generate.backend}: {needs}")
 
+    def built(self, reporter: Reporter) -> list[StageReport]:
+        """Do what is to be done; the scene has to be held."""
+        # Planned anew: a complete draft that a killed run left may have been put in its place.
+        planned = self.planned()
+        reporter.run_planned(planned)
+        for report in planned:
+            if report.state == "planned":
+                self.record.stages[report.name] = {"state": "waiting"}
+        self.record.write(self.binding.scene_dir)
+        done = []
+        for report in planned:
+            if report.state == "planned":
+                reporter.stage_started(report.name, report.reason)
+                with trouble_in(report.name, lambda: self._workload, self.device):
+                    report = self._build(report, reporter.progress)
+            else:
+                report = replace(report, summary=self._summary(report.name))
+            self._enter(report)
+            reporter.stage_ended(report)
+            done.append(report)
+        return done
 
-def _steps(
-    photo: Path | None, scene_dir: Path, recipe: Recipe, options: RunOptions, reporter: Reporter
-) -> Iterator[_Step]:
-    """Bind the selected stages to a scene, in order."""
-    from worldstereo_cli.pipeline import bindings
-
-    device = resolve_device(options.device)
-    for name in options.selection.names:
-        binding = bindings.Binding(photo, scene_dir, recipe, options.depth_file, options.fov_deg, device)
-        yield _Step(
-            name,
-            lambda name=name, binding=binding: bindings.expectation(name, binding),  # type: ignore[misc]
-            lambda name=name, binding=binding: bindings.build(name, binding, reporter.progress),  # type: ignore[misc]
-        )
-
-
-def _dry_run(photo: Path | None, scene_dir: Path, recipe: Recipe, options: RunOptions) -> list[StageReport]:
-    from worldstereo_cli.pipeline import bindings
-
-    reports: list[StageReport] = []
-    stale: str | None = None
-    for name in options.selection.names:
-        if stale:
-            reports.append(StageReport(name, "planned", f"{stale} is rebuilt"))
-            continue
-        binding = bindings.Binding(photo, scene_dir, recipe, options.depth_file, options.fov_deg, "cpu")
-        expected = bindings.expectation(name, binding)
-        reason = reason_to_build(scene_dir / name, name, expected, name in options.selection.forced)
-        if reason is None:
-            reports.append(StageReport(name, "reused", "unchanged"))
+    @property
+    def _workload(self) -> Workload:
+        """How much there is to do, as far as it is known."""
+        scene, recipe = self.binding.scene_dir, self.binding.recipe
+        if self.binding.photo is not None:
+            size = photo_size(self.binding.photo, recipe.lift.long_side_px)
         else:
-            reports.append(StageReport(name, "planned", reason))
-            stale = name
-    return reports
+            size = tuple(Manifest.read(scene / "lift", "lift").facts["size_px"])
+        return Workload.of(recipe, size)
+
+    def _reason_to_show(self, decisions: list[Decision]) -> str | None:
+        if any(decision.reason is not None for decision in decisions):
+            return "the splats are new"
+        missing = [n for n in (VIEWER_PAGE, FLYTHROUGH) if not (self.binding.scene_dir / n).is_file()]
+        if missing:
+            return f"{missing[0]} is not there yet"
+        entry = self.record.stages.get(VIEW, {})
+        if entry.get("state") != "done":
+            return "the last run was cut short"
+        return None if entry.get("made_from") == bindings.view_digest(self.binding) else "its recipe changed"
+
+    def _build(self, planned: StageReport, progress: Progress) -> StageReport:
+        """Build one stage, or page and flythrough."""
+        name, began = planned.name, time.perf_counter()
+        scene = self.binding.scene_dir
+        if name == VIEW:
+            bindings.show(scene, self.binding.recipe, self.device, progress)
+        else:
+            if name == "generate" and {"lift", "generate"} & self.selection.forced:
+                bindings.forget_rounds(scene)
+            bindings.build(name, self.binding, self.device, progress)
+        seconds = time.perf_counter() - began
+        return replace(planned, state="built", seconds=seconds, summary=self._summary(name))
+
+    def _summary(self, name: str) -> str:
+        if name == VIEW:
+            return f"{VIEWER_PAGE}, {FLYTHROUGH}"
+        return summary(Manifest.read(self.binding.scene_dir / name, name))
+
+    def _enter(self, report: StageReport) -> None:
+        """Note in the scene's record what became of a stage."""
+        scene, known = self.binding.scene_dir, self.record.stages.get(report.name, {})
+        facts = {} if report.name == VIEW else Manifest.read(scene / report.name, report.name).facts
+        entry = {"state": "done", "seconds": facts.get("seconds"), "summary": report.summary}
+        if report.state == "built":
+            entry |= {"seconds": round(report.seconds, 2), "peak_memory_mb": peak_memory_mb()}
+        elif known.get("state") == "done":
+            entry = known
+        if report.name == VIEW:
+            entry["made_from"] = bindings.view_digest(self.binding)
+        if "world" in facts:
+            self.record.world = dict(facts["world"])
+        self.record.stages[report.name] = entry
+        self.record.write(scene)
 
 
-def _show(
-    scene_dir: Path, recipe: Recipe, options: RunOptions, reporter: Reporter, done: list[StageReport]
-) -> StageReport:
-    """Write the viewer page and the flythrough, unless nothing changed since the last ones."""
-    from worldstereo_cli.pipeline import bindings
-
-    outputs = [scene_dir / VIEWER_PAGE, scene_dir / FLYTHROUGH]
-    if all(report.state == "reused" for report in done) and all(path.is_file() for path in outputs):
-        report = StageReport("view", "reused", "unchanged")
-    else:
-        reporter.stage_started("view", "the splats are new")
-        began = time.perf_counter()
-        with _memory_errors("view"):
-            bindings.show(scene_dir, recipe, resolve_device(options.device), reporter.progress)
-        report = StageReport("view", "built", "the splats are new", time.perf_counter() - began)
-    reporter.stage_ended(report)
-    return report
+def _planned(name: str, reason: str | None, work: Workload | None) -> StageReport:
+    if reason is None or work is None:
+        return StageReport(name, "reused", _UNCHANGED)
+    return StageReport(name, "planned", reason, expected=estimate(name, work))
 
 
-def _open_record(
-    photo: Path | None, digest: str | None, scene_dir: Path, recipe: Recipe, options: RunOptions
-) -> SceneFile:
-    """Read or begin the scene's record; refuse to mix two photos in one scene."""
-    known = SceneFile.read(scene_dir) if (scene_dir / SCENE_FILE).is_file() else None
+def _open_record(binding: bindings.Binding, selection: Selection) -> SceneFile:
+    """Read or begin the scene's record; refuse to mix two photos in one scene.
+
+    A photo that was edited in its place belongs to the same scene, which is then built anew.
+    """
+    scene, photo = binding.scene_dir, binding.photo
     if photo is None:
-        if known is None:
-            return SceneFile.read(scene_dir)  # Raises, with the words for a missing scene.
-        known.recipe = recipe
+        known = SceneFile.read(scene)
+        known.recipe = binding.recipe
         return known
-    if known is not None and known.input.get("sha256") != digest and "lift" not in options.selection.forced:
+    record = SceneFile({"path": str(photo.absolute()), "sha256": binding.photo_digest}, binding.recipe)
+    if not (scene / SCENE_FILE).is_file():
+        return record
+    known = SceneFile.read(scene)
+    before = known.input.get("path"), known.input.get("sha256")
+    if (
+        before[1] != binding.photo_digest
+        and before[0] != record.input["path"]
+        and "lift" not in selection.forced
+    ):
         raise ArtifactError(
-            f"{scene_dir} was made from another photo ({known.input.get('path')}).",
+            f"{scene} was made from another photo ({before[0]}).",
             remedy="Choose another --out, or replace the scene with --force all.",
         )
-    record = SceneFile({"path": str(photo), "sha256": digest}, recipe)
-    if known is not None:
-        record.stages, record.world = known.stages, known.world
-    return record
-
-
-def _photo_digest(photo: Path) -> str:
-    try:
-        return digest_file(photo)
-    except OSError as error:
-        raise InputError(
-            f"{photo} cannot be read: {error.strerror}.", remedy="Pass the path of a photograph."
-        ) from error
-
-
-def _note(record: SceneFile, scene_dir: Path, report: StageReport) -> None:
-    if report.state == "built":
-        entry = {"state": "done", "seconds": round(report.seconds, 2), "summary": report.summary}
-        record.stages[report.name] = entry
-        if report.name == STAGES[0]:
-            record.world = dict(Manifest.read(scene_dir / STAGES[0], STAGES[0]).facts.get("world", {}))
-    record.write(scene_dir)
-
-
-@contextmanager
-def _locked(scene_dir: Path) -> Iterator[None]:
-    """Hold the scene for this run; a second run on it is refused."""
-    try:
-        scene_dir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(scene_dir / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout as error:
+    if "lift" not in selection.names and before[1] != binding.photo_digest:
         raise ArtifactError(
-            f"Another run is working on {scene_dir}.", remedy="Wait for it to end, or choose another --out."
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"{scene_dir} cannot be written: {error.strerror}.", remedy="Choose another place with --out."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _memory_errors(stage: str) -> Iterator[None]:
-    """Translate the three ways in which memory runs out."""
-    import torch
-
-    remedy = "Try --recipe preview, or a smaller --set lift.long_side_px."
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise OutOfMemory(f"{stage} ran out of memory.", remedy=remedy) from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
-            raise
-        raise OutOfMemory(f"{stage} ran out of memory.", remedy=remedy) from error
+            f"{scene} was lifted from other pixels than {photo} has now.",
+            remedy="Leave out --from, so that the photo is lifted again.",
+        )
+    record.stages, record.world = known.stages, known.world
+    return record

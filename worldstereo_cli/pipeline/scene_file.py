@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from worldstereo_cli import __version__
 from worldstereo_cli.artifacts.manifest import SCHEMA, write_json
 from worldstereo_cli.errors import ArtifactError
@@ -30,7 +28,7 @@ class SceneFile:
     world: dict[str, Any] = field(default_factory=dict)
     """The world frame as lift found it: levelled or not, and how."""
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By stage: state, seconds, summary."""
+    """By stage, in order: state (`done` or `waiting`); of what is done seconds, peak memory and summary."""
 
     def write(self, scene_dir: Path) -> None:
         """Write `scene.json`; a reader sees the old file or the new one."""
@@ -55,21 +53,29 @@ class SceneFile:
             ArtifactError: There is no scene, or its record is damaged or of another version.
         """
         path = scene_dir / SCENE_FILE
+        state = "is a file" if scene_dir.exists() else "does not exist"
+        where = "SCENE" if scene_dir.is_file() else scene_dir
         if not path.is_file():
             raise ArtifactError(
-                f"{scene_dir} is not a scene: it has no {SCENE_FILE}.",
-                remedy=f"Make one with: worldstereo run photo.jpg --out {scene_dir}",
+                f"{scene_dir} is not a scene: it {'has no ' + SCENE_FILE if scene_dir.is_dir() else state}.",
+                remedy=f"Make one with: worldstereo run photo.jpg --out {where}",
             )
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(data["schema"], int):
+                raise TypeError
             if data["schema"] != SCHEMA:
                 raise ArtifactError(
                     f"{path} has schema {data['schema']}; this version reads schema {SCHEMA}.",
                     remedy="Make the scene again with this version, in another directory.",
                 )
             recipe = Recipe.model_validate(data["recipe"])
-            return SceneFile(data["input"], recipe, data["world"], data["stages"])
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValidationError) as error:
+            parts = (data["input"], data["world"], data["stages"])
+            if not all(isinstance(part, dict) for part in (*parts, *parts[2].values())):
+                raise TypeError
+            return SceneFile(parts[0], recipe, parts[1], parts[2])
+        # Of a file that holds no JSON, another one's JSON, or JSON that only looks like ours.
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ArtifactError(
                 f"{path} is damaged: {type(error).__name__}.",
                 remedy=f"Move it away and run again: worldstereo run photo.jpg --out {scene_dir}",

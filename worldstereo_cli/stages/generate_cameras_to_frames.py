@@ -29,6 +29,7 @@ from worldstereo_cli.memory.bank import Bank, kept_frames
 from worldstereo_cli.memory.growth import thinned
 from worldstereo_cli.models.depth.factory import depth_backend
 from worldstereo_cli.models.depth.protocol import DepthBackend
+from worldstereo_cli.models.fingerprint import generate_fingerprints
 from worldstereo_cli.models.video.factory import VideoChoice, make_video_backend
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import GenerateRecipe
@@ -56,6 +57,8 @@ class _Job:
     recipe: GenerateRecipe
     makers: Makers
     lift_digest: str
+    weights: dict[str, str]
+    """What tells the weights of the makers, by role."""
 
     def manifest(self, number: int, path: NamedPath, previous: str) -> Manifest:
         """Say what a round is made from; the chain of digests runs back to the first."""
@@ -66,7 +69,7 @@ class _Job:
             "number": str(number),
             "prompt": self.makers.prompt,
             "previous": previous,
-        }
+        } | self.weights
         section = self.recipe.model_dump(mode="json")
         return Manifest(Round.kind, section, self.makers.seed, inputs, {"path": path.name})
 
@@ -105,12 +108,13 @@ def generate(
     out.mkdir(parents=True, exist_ok=True)
     # Unfinished from here on: what this run replaces must not look done.
     (out / MANIFEST_NAME).unlink(missing_ok=True)
-    job = _Job(out / "rounds", recipe, makers, lift.manifest.digest)
+    weights = generate_fingerprints(recipe.backend, recipe.depth)
+    job = _Job(out / "rounds", recipe, makers, lift.manifest.digest, weights)
     world, names = _fly_all(job, plan.paths, _first_world(lift), progress)
     _remove_others(job.rounds_dir, names)
     write_cloud(out / "cloud.ply", world.cloud)
     write_json(out / "memory.json", {"views": [_described(world.bank, i) for i in range(len(world.bank))]})
-    inputs = {"lift": lift.manifest.digest, "plan": plan.manifest.digest, "prompt": options.prompt}
+    inputs = {"lift": lift.manifest.digest, "plan": plan.manifest.digest, "prompt": options.prompt} | weights
     facts = {"rounds": names, "backend": makers.video.name} | _cloud_facts(world.cloud)
     facts["seconds"] = round(time.perf_counter() - started, 2)
     Manifest(Generation.kind, recipe.model_dump(mode="json"), seed, inputs, facts).write(out)
@@ -168,7 +172,8 @@ def _ensure_round(job: _Job, root: Path, number: int, path: NamedPath, world: Wo
     """Make a round unless the very same one is there; return its digest."""
     expected = job.manifest(number, path, previous)
     try:
-        if Manifest.read(root, Round.kind).digest == expected.digest:
+        found = Manifest.read(root, Round.kind)
+        if found.digest == expected.digest and found.damage(root) is None:
             return expected.digest
     except ArtifactError:
         # Missing, unfinished, damaged or of another schema: all are made anew.

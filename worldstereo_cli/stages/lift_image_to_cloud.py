@@ -23,6 +23,7 @@ from worldstereo_cli.geometry.skyline import without_low_patches
 from worldstereo_cli.geometry.surface import Surface, cloud_from_surface, prepare_surface
 from worldstereo_cli.models.depth.factory import depth_backend
 from worldstereo_cli.models.depth.protocol import DepthBackend, DepthEstimate
+from worldstereo_cli.models.fingerprint import depth_fingerprint
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import LiftRecipe
 
@@ -86,9 +87,9 @@ def lift(
     placed = _Placed.of(photo, estimate, known_focal, recipe.contraction)
     progress(3, 4, "writing")
     facts = {"focal_source": source, "depth_backend": backend.name, **placed.facts(photo, estimate)}
-    manifest = Manifest(Lift.kind, recipe.model_dump(mode="json"), seed, _inputs(image, options), facts)
-    lifted = placed.lifted(photo, manifest)
-    _write(lifted, out)
+    made_from = _inputs(image, options, recipe)
+    manifest = Manifest(Lift.kind, recipe.model_dump(mode="json"), seed, made_from, facts)
+    lifted = _written(placed.lifted(photo, manifest), out)
     progress(4, 4, "lifted")
     return lifted
 
@@ -162,12 +163,13 @@ class _Placed:
         }
 
 
-def _write(lifted: Lift, out: Path) -> None:
+def _written(lifted: Lift, out: Path) -> Lift:
     with draft_directory(out) as draft:
         for index, view in enumerate(lifted.views):
             view.write(draft / "views" / f"{index:03d}")
         write_cloud(draft / "cloud.ply", lifted.cloud)
         lifted.manifest.write(draft)
+    return lifted
 
 
 def _backend(recipe: LiftRecipe, options: LiftOptions, device: str) -> DepthBackend:
@@ -205,11 +207,14 @@ def _estimated_focal(photo: Photo, estimate: DepthEstimate, recipe: LiftRecipe) 
     return focal_from_fov(math.radians(recipe.default_fov_deg), max(photo.image.shape)), "default"
 
 
-def _inputs(image: Path, options: LiftOptions) -> dict[str, str]:
-    """Return digests of all that the user brought."""
+def _inputs(image: Path, options: LiftOptions, recipe: LiftRecipe) -> dict[str, str]:
+    """Return digests of all that the user brought, and of the weights."""
     inputs = {"photo": digest_file(image)}
+    weights = depth_fingerprint(recipe.depth, recipe.weights)
     if options.depth_file is not None:
         inputs["depth"] = digest_file(options.depth_file)
+    elif weights is not None:
+        inputs["weights"] = weights
     if options.fov_deg is not None:
         inputs["fov_deg"] = repr(float(options.fov_deg))
     return inputs

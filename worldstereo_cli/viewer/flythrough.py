@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from worldstereo_cli.artifacts.manifest import draft_file
 from worldstereo_cli.artifacts.scene import NamedPath
 from worldstereo_cli.artifacts.video import write_video
 from worldstereo_cli.geometry.cameras import Cameras
@@ -75,10 +75,9 @@ def write_flythrough(
             return rasterizer.render(gaussians, camera.to(device)).rgb
 
     legs = plan_legs(contents.paths, recipe)
-    draft = path.with_name(f".{os.getpid()}.{path.name}")
     size = (legs[0].cameras.width_px, legs[0].cameras.height_px)
-    write_video(draft, film(legs, render, progress), size, recipe.flythrough_fps)
-    draft.replace(path)
+    with draft_file(path) as draft:
+        write_video(draft, film(legs, render, progress), size, recipe.flythrough_fps)
 
 
 def plan_legs(paths: list[NamedPath], recipe: ViewRecipe) -> list[Leg]:

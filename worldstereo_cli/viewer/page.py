@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from worldstereo_cli.artifacts.manifest import draft_file
 from worldstereo_cli.geometry.gaussians import Gaussians
 from worldstereo_cli.viewer.client import mended_client
 from worldstereo_cli.viewer.contents import SceneContents
@@ -51,9 +51,8 @@ def write_page(scene_dir: Path, path: Path, *, max_bytes: int = MAX_PAGE_BYTES) 
     """
     contents = SceneContents.read(scene_dir)
     page, num_splats = page_within(contents, max_bytes)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(page)
-    draft.replace(path)
+    with draft_file(path) as draft:
+        draft.write_bytes(page)
     return PageFacts(num_splats, len(page))
 
 

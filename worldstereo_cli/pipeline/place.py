@@ -1,0 +1,94 @@
+"""The scene directory as a place: whether it may be used, held by one run at a time, and kept clean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, clear_drafts
+from worldstereo_cli.errors import ArtifactError, InputError
+from worldstereo_cli.pipeline.reuse import STAGES
+from worldstereo_cli.pipeline.scene_file import SCENE_FILE
+
+VIEWER_PAGE = "viewer.html"
+FLYTHROUGH = "flythrough.mp4"
+
+_LOCK = ".lock"
+
+
+@contextmanager
+def held(scene_dir: Path) -> Iterator[None]:
+    """Hold a scene for one run, making the directory; a second run on it is refused.
+
+    What a killed run left half done is cleared away first. When the block fails before anything is
+    finished in a directory that was made here, the directory goes, too.
+
+    Raises:
+        ArtifactError: Another run holds it, or it has things in it that are not a scene's.
+        InputError: It cannot be written.
+    """
+    refuse_foreign(scene_dir)
+    is_new = not scene_dir.exists()
+    lock = _locked(scene_dir)
+    try:
+        for folder in (scene_dir, scene_dir / "generate", scene_dir / "generate" / "rounds"):
+            clear_drafts(folder)
+        yield
+    except BaseException:
+        if is_new and not (scene_dir / STAGES[0]).exists():
+            _remove_empty(scene_dir)
+        raise
+    finally:
+        lock.release()
+
+
+def refuse_foreign(scene_dir: Path) -> None:
+    """Refuse a directory where a run would replace what no run has made.
+
+    Raises:
+        ArtifactError: It holds something that has the name of one of our outputs, but is none.
+        InputError: It is not a directory.
+    """
+    if scene_dir.exists() and not scene_dir.is_dir():
+        raise InputError(
+            f"{scene_dir} is a file, so no scene can be made there.",
+            remedy="Choose another place with --out.",
+        )
+    if (scene_dir / SCENE_FILE).is_file():
+        return
+    for name in (*STAGES, VIEWER_PAGE, FLYTHROUGH):
+        path = scene_dir / name
+        if path.exists() and not (path / MANIFEST_NAME).is_file():
+            raise ArtifactError(
+                f"{scene_dir} is not a scene, but has a {name} that would be replaced.",
+                remedy="Choose another place with --out, or move it away.",
+            )
+
+
+def _locked(scene_dir: Path) -> FileLock:
+    try:
+        scene_dir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(scene_dir / _LOCK)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ArtifactError(
+            f"Another run is working on {scene_dir}.", remedy="Wait for it to end, or choose another --out."
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"{scene_dir} cannot be written: {reason}.", remedy="Choose another place with --out."
+        ) from error
+    return lock
+
+
+def _remove_empty(scene_dir: Path) -> None:
+    """Remove a directory that holds no more than the record of a run that made nothing."""
+    with suppress(OSError):
+        if {path.name for path in scene_dir.iterdir()} <= {_LOCK, SCENE_FILE}:
+            for name in (SCENE_FILE, _LOCK):
+                (scene_dir / name).unlink(missing_ok=True)
+            scene_dir.rmdir()

@@ -1,0 +1,125 @@
+"""Memory and disk that run out, in words; and how much memory there is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from worldstereo_cli.errors import OutOfMemory, storage_error
+from worldstereo_cli.pipeline.estimate import LIBRARIES_MB, Workload, estimate, setting_that_fits
+
+_NO_MEMORY = (
+    "not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "cannot allocate memory",
+    "alloc_failed", "can't start new thread", "failed to map segment", "unable to mmap",
+)  # fmt: skip
+"""What libraries write when the system refuses memory, in lower case. Torch has no class for the host's;
+threads and mapped libraries need memory, too."""
+
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@contextmanager
+def trouble_in(stage: str, work: Callable[[], Workload], device: str) -> Iterator[None]:
+    """Translate what the system refuses while a stage works.
+
+    Args:
+        stage: Its name.
+        work: Asked for the settings only when memory ran out.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        OutOfMemory: Memory of the host or the GPU ran out; the remedy names a setting that fits.
+        InputError: The disk is full, or refuses to be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        told = storage_error(error)
+        if isinstance(told, OutOfMemory):
+            raise _out_of_memory(stage, work(), on_gpu=False) from error
+        if told is None:
+            raise
+        raise told from error
+    except (MemoryError, RuntimeError, ImportError, SystemError) as error:
+        if not _is_memory(error):
+            raise
+        on_gpu = device.startswith("cuda") and "cpu" not in str(error).lower()
+        raise _out_of_memory(stage, work(), on_gpu=on_gpu) from error
+
+
+@contextmanager
+def storage_words() -> Iterator[None]:
+    """Put into words what the system refuses between the stages.
+
+    Raises:
+        InputError, OutOfMemory: As `storage_error` says.
+    """
+    try:
+        yield
+    except OSError as error:
+        told = storage_error(error)
+        if told is None:
+            raise
+        raise told from error
+
+
+def _is_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    return any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+def _out_of_memory(stage: str, work: Workload, *, on_gpu: bool) -> OutOfMemory:
+    if on_gpu:
+        remedy = _gpu_remedy(stage, work)
+        return OutOfMemory(f"{stage} ran out of GPU memory; what is finished is kept.", remedy=remedy)
+    # It did not fit as it is, whatever was expected: no more than half of that, nor than there is.
+    half = LIBRARIES_MB + 0.5 * (estimate(stage, work).memory_mb - LIBRARIES_MB)
+    fitting = setting_that_fits(stage, work, min(half, memory_limit_mb()))
+    remedy = fitting or "Close other programs, or use a machine with more memory."
+    return OutOfMemory(f"{stage} ran out of memory; what is finished is kept.", remedy=remedy)
+
+
+def _gpu_remedy(stage: str, work: Workload) -> str:
+    recipe = work.recipe
+    if stage == "generate" and recipe.generate.backend != "warp" and recipe.generate.weights != "eight-bit":
+        return "--set generate.weights=eight-bit"
+    if stage == "reconstruct":
+        return f"--set reconstruct.max_splats={recipe.reconstruct.max_splats // 2}"
+    return "--device cpu"
+
+
+def memory_limit_mb() -> float:
+    """Return how much memory this process may hold, in 10^6 bytes: what is free, less any limit on it."""
+    import psutil  # type: ignore[import-untyped]
+
+    own = psutil.Process().memory_info()
+    limits = [psutil.virtual_memory().available + own.rss]
+    for path in _CGROUP_LIMITS:
+        text = Path(path).read_text().strip() if Path(path).is_file() else "max"
+        if text.isdigit():
+            limits.append(int(text))
+    if sys.platform != "win32":
+        import resource
+
+        # Limits of address space count what is only reserved, too: that much is lost beforehand.
+        reserved = own.vms - own.rss
+        for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+            soft = resource.getrlimit(kind)[0]
+            if soft != resource.RLIM_INFINITY:
+                limits.append(max(0, soft - reserved))
+    return float(min(limits)) / 1e6
+
+
+def peak_memory_mb() -> int | None:
+    """Return the most memory that this process ever held, in 10^6 bytes; None where it cannot be told."""
+    if sys.platform == "win32":
+        import psutil
+
+        return round(psutil.Process().memory_info().peak_wset / 1e6)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
