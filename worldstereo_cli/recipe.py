@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +22,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class LiftRecipe(_Section):
@@ -79,7 +81,7 @@ class PlanRecipe(_Section):
 class GenerateRecipe(_Section):
     """How the unseen is made up."""
 
-    backend: str = "warp"
+    backend: Annotated[str, Field(min_length=1)] = "warp"
     """What completes the frames: `warp` (no model), a name of `worldstereo weights list`, or a folder of
     weights."""
     num_frames: Annotated[int, Field(ge=2, le=241)] = 8
@@ -123,7 +125,8 @@ class Recipe(_Section):
     """All sections, resolved."""
 
     name: str = "default"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of all chance."""
     prompt: str = ""
     lift: LiftRecipe = LiftRecipe()
     plan: PlanRecipe = PlanRecipe()
@@ -160,6 +163,21 @@ def override_recipe(recipe: Recipe, overrides: list[str]) -> Recipe:
         RecipeError: A misspelt key, or a value of the wrong kind.
     """
     return _validated(recipe.model_dump(mode="json"), overrides)
+
+
+def with_choices(
+    recipe: Recipe, trajectories: list[str] | None, prompt: str | None, seed: int | None
+) -> Recipe:
+    """Return a recipe with what has an option of its own on the command line; None leaves it alone.
+
+    Raises:
+        RecipeError: A value that cannot be.
+    """
+    data = recipe.model_dump(mode="json")
+    if trajectories:
+        data["plan"]["trajectories"] = trajectories
+    data |= {key: value for key, value in (("prompt", prompt), ("seed", seed)) if value is not None}
+    return _validated(data, [])
 
 
 def recipe_to_toml(recipe: Recipe) -> str:
@@ -202,7 +220,7 @@ def _read_toml(name_or_file: str) -> dict[str, Any]:
         else:
             raise RecipeError(
                 f"There is no recipe {name_or_file!r}.",
-                remedy=f"Use one of {', '.join(recipe_names())}, or the path of a .toml file.",
+                remedy=f"{_close(name_or_file)}Use one of {', '.join(recipe_names())}, or a .toml file.",
             )
         return tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -233,12 +251,44 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     target[parts[-1]] = value
 
 
+def _close(name: str) -> str:
+    close = get_close_matches(name, recipe_names(), 1)
+    return f"Did you mean {close[0]}? " if close else ""
+
+
 def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{place} is not a recipe key")
-        else:
-            lines.append(f"{place} = {problem.get('input')!r}: {problem['msg'].lower()}")
+        place = [str(part) for part in problem["loc"]]
+        name = ".".join(place)
+        match problem["type"]:
+            case "extra_forbidden":
+                lines.append(f"{name} is not a recipe key{_meant(place)}")
+            case "model_type":
+                keys = ", ".join(f"{name}.{key}" for key in list(_keys_at(place))[:3])
+                lines.append(f"{name} is a section; its keys are {keys}, ...")
+            case "int_parsing" | "int_from_float":
+                lines.append(f"{name} = {problem.get('input')!r}: input should be a whole number")
+            case "tuple_type" | "too_short":
+                lines.append(f'{name} = {problem.get("input")!r}: input should be a list such as ["orbit"]')
+            case _:
+                lines.append(f"{name} = {problem.get('input')!r}: {problem['msg'].lower()}")
     return "The recipe does not hold: " + "; ".join(lines) + "."
+
+
+def _meant(place: list[str]) -> str:
+    """Suggest the key that was meant: of the same section, or else of any."""
+    sections = {name: list(_keys_at([name])) for name in Recipe.model_fields}
+    here = get_close_matches(place[-1], list(_keys_at(place[:-1])), 1)
+    anywhere = [f"{section}.{place[-1]}" for section, keys in sections.items() if place[-1] in keys]
+    found = [".".join([*place[:-1], here[0]])] if here else anywhere
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+def _keys_at(place: list[str]) -> Iterable[str]:
+    """Return the keys of the whole recipe or of one section; none below that."""
+    if not place:
+        return Recipe.model_fields
+    field = Recipe.model_fields.get(place[0]) if len(place) == 1 else None
+    section = field.annotation if field is not None else None
+    return section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else ()

@@ -45,9 +45,9 @@ class Manifest:
     version: str = __version__
     code: int = -1
     """Which version of the stage's code made it; left alone, the present one."""
-    files: dict[str, int] = field(default_factory=dict)
-    """Sizes in bytes of all files beside the manifest, filled in by `write`; an artifact further down is
-    listed by its own manifest alone."""
+    files: dict[str, int] = field(default_factory=dict, compare=False)
+    """Sizes in bytes of all files beside the manifest, known once it was written; an artifact further
+    down is listed by its own manifest alone."""
 
     def __post_init__(self) -> None:
         if self.code < 0:

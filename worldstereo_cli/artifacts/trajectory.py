@@ -14,6 +14,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,11 @@ def parse_trajectory(text: str) -> TrajectoryRequest:
         return TrajectoryRequest(text, preset, value)
     file = Path(text)
     if not file.is_file():
+        close = get_close_matches(preset, PRESETS, 1)
+        meant = f"Did you mean {close[0]}? " if close else ""
         raise InputError(
-            f"{text} is neither a preset nor a file.", remedy=f"Presets: {', '.join(PRESETS)}. {_FORMATS}"
+            f"{text!r} is neither a preset nor a file.",
+            remedy=f"{meant}Presets: {', '.join(PRESETS)}; or the path of a trajectory file.",
         )
     # A camera.json is named for its directory: several of them tell nothing apart otherwise.
     generic = file.stem in ("camera", "cameras", "transforms", "trajectory") and file.resolve().parent.name

@@ -158,7 +158,10 @@ def export(
         str, typer.Option("--to", help="Any of ply, spz, html, mp4, colmap, nerfstudio, glb; comma between.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where to.", show_default="SCENE/export")
+        Path | None,
+        typer.Option(
+            "--out", "-o", parser=o.to_path, metavar="DIR", help="Where to.", show_default="SCENE/export"
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files of an earlier export.")
@@ -227,9 +230,9 @@ def _recipe(
     prompt: str | None = None,
     seed: int | None = None,
 ) -> Recipe:
-    from worldstereo_cli.recipe import load_recipe
+    from worldstereo_cli.recipe import load_recipe, with_choices
 
-    return _with_choices(load_recipe(name, overrides), trajectory, prompt, seed)
+    return with_choices(load_recipe(name, overrides), trajectory, prompt, seed)
 
 
 def _scene_recipe(
@@ -241,22 +244,11 @@ def _scene_recipe(
 ) -> Recipe:
     """Take the named recipe, or else the one that the scene was made with."""
     from worldstereo_cli.pipeline.scene_file import SceneFile
-    from worldstereo_cli.recipe import override_recipe
+    from worldstereo_cli.recipe import override_recipe, with_choices
 
     known = SceneFile.read(scene)
     chosen = _recipe(name, overrides) if name else override_recipe(known.recipe, overrides or [])
-    return _with_choices(chosen, trajectory, prompt, None)
-
-
-def _with_choices(
-    recipe: Recipe, trajectory: list[str] | None, prompt: str | None, seed: int | None
-) -> Recipe:
-    if trajectory:
-        recipe = recipe.model_copy(
-            update={"plan": recipe.plan.model_copy(update={"trajectories": tuple(trajectory)})}
-        )
-    choices = {"prompt": prompt, "seed": seed}
-    return recipe.model_copy(update={key: value for key, value in choices.items() if value is not None})
+    return with_choices(chosen, trajectory, prompt, None)
 
 
 def _one_stage(

@@ -7,10 +7,29 @@ from typing import Annotated
 
 import typer
 
-SceneDir = Annotated[Path, typer.Argument(help="A scene directory.")]
-PhotoFile = Annotated[Path, typer.Argument(help="A photograph: jpg, png, webp, heic, tiff.")]
-PhotoOrFolder = Annotated[Path, typer.Argument(help="A photograph, or a folder of them.")]
-OutDir = Annotated[Path, typer.Option("--out", "-o", help="The scene directory to make.")]
+
+def to_path(text: str) -> Path:
+    """Read a path as typed; an empty one is a variable that was not set, not the present directory.
+
+    Raises:
+        BadParameter: It is empty.
+    """
+    if not text.strip():
+        raise typer.BadParameter("the path is empty.")
+    # A shell leaves the tilde of `--out=~/scene` alone.
+    return Path(text).expanduser()
+
+
+SceneDir = Annotated[Path, typer.Argument(parser=to_path, metavar="SCENE", help="A scene directory.")]
+PhotoFile = Annotated[
+    Path, typer.Argument(parser=to_path, metavar="IMAGE", help="A photograph: jpg, png, webp, heic, tiff.")
+]
+PhotoOrFolder = Annotated[
+    Path, typer.Argument(parser=to_path, metavar="IMAGE|FOLDER", help="A photograph, or a folder of them.")
+]
+OutDir = Annotated[
+    Path, typer.Option("--out", "-o", parser=to_path, metavar="SCENE", help="The scene directory to make.")
+]
 RecipeName = Annotated[
     str | None,
     typer.Option("--recipe", "-r", help="A recipe by name, or a .toml file.", show_default="default"),
@@ -29,7 +48,12 @@ Trajectories = Annotated[
 ]
 DepthFile = Annotated[
     Path | None,
-    typer.Option("--depth", help="Depth of the photo: .npy in metres or 16-bit .png in millimetres."),
+    typer.Option(
+        "--depth",
+        parser=to_path,
+        metavar="FILE",
+        help="Depth of the photo: .npy in metres or 16-bit .png in millimetres.",
+    ),
 ]
 FovDeg = Annotated[
     float | None,
@@ -41,7 +65,7 @@ Prompt = Annotated[
     str | None, typer.Option("--prompt", help="What the scene shows, for models that read text.")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Makes runs repeatable.", show_default="0")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where models run.")]
 FirstStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Begin at this stage.")]
 LastStage = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="End after this stage.")]
 Force = Annotated[

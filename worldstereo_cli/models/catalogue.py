@@ -159,7 +159,7 @@ def find_weights(name: str, cache: Path | None = None) -> WeightsFolder:
     if name not in RELEASES:
         raise BackendError(
             f"There are no weights {name!r}.",
-            remedy=f"Use one of {', '.join(RELEASES)}, or a folder with config.json.",
+            remedy=f"Use warp, which has none, one of {', '.join(RELEASES)}, or a folder with config.json.",
         )
     release = RELEASES[name]
     found = complete_folder(release, cache)

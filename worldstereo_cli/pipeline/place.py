@@ -31,15 +31,15 @@ def held(scene_dir: Path) -> Iterator[None]:
         InputError: It cannot be written.
     """
     refuse_foreign(scene_dir)
-    is_new = not scene_dir.exists()
+    made_here = [place for place in (scene_dir, *scene_dir.parents) if not place.exists()]
     lock = _locked(scene_dir)
     try:
         for folder in (scene_dir, scene_dir / "generate", scene_dir / "generate" / "rounds"):
             clear_drafts(folder)
         yield
     except BaseException:
-        if is_new and not (scene_dir / STAGES[0]).exists():
-            _remove_empty(scene_dir)
+        if made_here and not (scene_dir / STAGES[0]).exists():
+            _remove_empty(scene_dir, made_here)
         raise
     finally:
         lock.release()
@@ -85,10 +85,11 @@ def _locked(scene_dir: Path) -> FileLock:
     return lock
 
 
-def _remove_empty(scene_dir: Path) -> None:
-    """Remove a directory that holds no more than the record of a run that made nothing."""
+def _remove_empty(scene_dir: Path, made_here: list[Path]) -> None:
+    """Remove directories that hold no more than the record of a run that made nothing."""
     with suppress(OSError):
         if {path.name for path in scene_dir.iterdir()} <= {_LOCK, SCENE_FILE}:
             for name in (SCENE_FILE, _LOCK):
                 (scene_dir / name).unlink(missing_ok=True)
-            scene_dir.rmdir()
+            for place in made_here:
+                place.rmdir()
