@@ -58,23 +58,27 @@ class OutOfMemory(WorldStereoError):  # noqa: N818  (the field says "out of memo
 
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
-_BROKEN = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP}
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}
+_BROKEN = {errno.EIO, errno.EMFILE, errno.ENFILE}
 
 
-def storage_error(error: OSError) -> InputError | OutOfMemory | None:
+def storage_error(error: OSError, what: str = "A file") -> InputError | OutOfMemory | None:
     """Put an error of the operating system into words, where a user can act on it.
+
+    Args:
+        error: As it was raised.
+        what: What was being written, for an error that names no file.
 
     Returns:
         None where the error is not about disk, permissions or memory; then it is a bug of ours.
     """
     # The library is numpy, which reports a short write without an error number.
     is_short_write = error.errno is None and "requested and" in str(error) and "written" in str(error)
-    place = error.filename if isinstance(error.filename, str) else "the disk"
+    place = error.filename if isinstance(error.filename, str) else what
     if error.errno in _FULL or is_short_write:
-        what = "the largest size of a file is reached" if error.errno == errno.EFBIG else "the disk is full"
+        full = "the largest size of a file is reached" if error.errno == errno.EFBIG else "the disk is full"
         return InputError(
-            f"{place} cannot be written: {what}.",
+            f"{place} cannot be written: {full}.",
             remedy="Free some space, or choose another disk with --out; the same command then resumes.",
         )
     if error.errno in _FORBIDDEN:

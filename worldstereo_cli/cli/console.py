@@ -101,7 +101,8 @@ class Lines:
             self._task = None
         took = "reused" if report.state == "reused" else f"{report.seconds:.1f} s"
         why = f"{report.reason}: " if report.state == "reused" else ""
-        self.note(f"{report.name:<12}{took:>8}  {why}{report.summary}".rstrip())
+        kept = f" ({report.rounds_kept} kept from before)" if report.rounds_kept else ""
+        self.note(f"{report.name:<12}{took:>8}  {why}{report.summary}{kept}".rstrip())
 
     def note(self, text: str) -> None:
         """Say something that concerns the whole run."""

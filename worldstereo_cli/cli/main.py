@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import threading
 import warnings
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 import typer
@@ -34,10 +36,7 @@ class _Ended(KeyboardInterrupt):
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        # Names of files are bytes; those that are not text in this locale must come through all the same.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="surrogateescape")
+    _prepare_streams()
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -46,6 +45,17 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = code or _EXIT_BROKEN_PIPE
     sys.exit(code)
+
+
+def _prepare_streams() -> None:
+    """Let all names of files through, and give what the caller has closed somewhere to go."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+        elif isinstance(stream, io.TextIOWrapper):
+            # Names are bytes; those that are not text in this locale must not end a run.
+            stream.reconfigure(errors="surrogateescape")
 
 
 def run(arguments: list[str]) -> int:

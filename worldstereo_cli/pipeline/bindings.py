@@ -11,7 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from worldstereo_cli.artifacts.manifest import Manifest, digest_file
+from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest, digest_file
 from worldstereo_cli.artifacts.trajectory import parse_trajectory
 from worldstereo_cli.errors import InputError
 from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE
@@ -72,6 +72,12 @@ def view_digest(binding: Binding) -> str:
         "stages": [Manifest.read(binding.scene_dir / name, name).digest for name in ("plan", "reconstruct")],
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def finished_rounds(scene_dir: Path) -> set[tuple[str, int]]:
+    """Return names and times of all finished rounds; one that is made again has another time."""
+    manifests = (scene_dir / "generate" / "rounds").glob(f"*/{MANIFEST_NAME}")
+    return {(path.parent.name, path.stat().st_mtime_ns) for path in manifests}
 
 
 def forget_rounds(scene_dir: Path) -> None:

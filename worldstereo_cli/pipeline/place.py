@@ -57,11 +57,11 @@ def refuse_foreign(scene_dir: Path) -> None:
             f"{scene_dir} is a file, so no scene can be made there.",
             remedy="Choose another place with --out.",
         )
-    if (scene_dir / SCENE_FILE).is_file():
+    made = (SCENE_FILE, *(f"{name}/{MANIFEST_NAME}" for name in STAGES))
+    if any((scene_dir / name).is_file() for name in made):
         return
     for name in (*STAGES, VIEWER_PAGE, FLYTHROUGH):
-        path = scene_dir / name
-        if path.exists() and not (path / MANIFEST_NAME).is_file():
+        if (scene_dir / name).exists():
             raise ArtifactError(
                 f"{scene_dir} is not a scene, but has a {name} that would be replaced.",
                 remedy="Choose another place with --out, or move it away.",

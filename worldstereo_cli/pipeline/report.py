@@ -32,6 +32,8 @@ class StageReport:
     """The facts that people ask for, in one line."""
     expected: Estimate | None = None
     """For what is to be built."""
+    rounds_kept: int = 0
+    """Of a stage that was built: rounds that were there already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from worldstereo_cli.artifacts.manifest import Manifest
+from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest
 from worldstereo_cli.errors import ArtifactError, RecipeError
 
 STAGES = ("lift", "plan", "generate", "reconstruct")
@@ -104,8 +104,8 @@ def reason_to_build(root: Path, kind: str, expected: Expectation, forced: bool) 
     """
     if forced:
         return "forced"
-    if not root.exists():
-        return "not there yet"
+    if not (root / MANIFEST_NAME).is_file():
+        return "not finished" if root.exists() else "not there yet"
     try:
         manifest = Manifest.read(root, kind)
     except ArtifactError as error:

@@ -168,7 +168,10 @@ class _Run:
         else:
             if name == "generate" and {"lift", "generate"} & self.selection.forced:
                 bindings.forget_rounds(scene)
+            before = bindings.finished_rounds(scene)
             bindings.build(name, self.binding, self.device, progress)
+            if name == "generate":
+                planned = replace(planned, rounds_kept=len(before & bindings.finished_rounds(scene)))
         seconds = time.perf_counter() - began
         return replace(planned, state="built", seconds=seconds, summary=self._summary(name))
 

@@ -36,7 +36,7 @@ def trouble_in(stage: str, work: Callable[[], Workload], device: str) -> Iterato
     try:
         yield
     except OSError as error:
-        told = storage_error(error)
+        told = storage_error(error, f"What {stage} made")
         if isinstance(told, OutOfMemory):
             raise _out_of_memory(stage, work(), on_gpu=False) from error
         if told is None:

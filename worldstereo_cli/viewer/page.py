@@ -94,7 +94,8 @@ def _page(contents: SceneContents, gaussians: Gaussians) -> bytes:
     with viser_server() as server:
         fill(server, contents, gaussians)
         page: str = server.get_scene_serializer().as_html(dark_mode=True)
-    return _sealed(page, contents.name).encode()
+    # A directory's name may hold bytes that are no text.
+    return _sealed(page, contents.name).encode(errors="replace")
 
 
 def _sealed(page: str, name: str) -> str:
