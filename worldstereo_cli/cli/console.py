@@ -65,9 +65,11 @@ class Lines:
         self._stage = ""
         self._task: TaskID | None = None
         self._last_line = 0.0
+        self._is_muted = False
 
     def run_planned(self, stages: list[StageReport]) -> None:
-        """Learn what is going to be done, for the time left."""
+        """Learn what will be done, for the time left; of many scenes, say little of one that is done."""
+        self._is_muted = bool(self._prefix) and all(stage.expected is None for stage in stages)
         self._time_left.planned((s.name, s.expected.seconds) for s in stages if s.expected is not None)
 
     def stage_started(self, name: str, reason: str) -> None:
@@ -99,6 +101,8 @@ class Lines:
         if self._console.bars is not None and self._task is not None:
             self._console.bars.remove_task(self._task)
             self._task = None
+        if self._is_muted and not self._console.is_verbose:
+            return
         took = "reused" if report.state == "reused" else f"{report.seconds:.1f} s"
         why = f"{report.reason}: " if report.state == "reused" else ""
         kept = f" ({report.rounds_kept} kept from before)" if report.rounds_kept else ""

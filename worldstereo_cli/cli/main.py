@@ -88,7 +88,9 @@ def run(arguments: list[str]) -> int:
         return EXIT_USAGE
     except (KeyboardInterrupt, typer.Abort) as error:
         _card("Interrupted; what is finished is kept.", _how_to_resume(arguments))
-        return error.exit_code if isinstance(error, _Ended) else EXIT_INTERRUPTED
+        # Typer turns an interrupt into an exception of its own.
+        cause = error.__cause__ or error
+        return cause.exit_code if isinstance(cause, _Ended) else EXIT_INTERRUPTED
     except typer.Exit as leave:
         return leave.exit_code
     return result if isinstance(result, int) else 0

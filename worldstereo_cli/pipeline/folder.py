@@ -16,7 +16,7 @@ from pathlib import Path
 
 from worldstereo_cli.errors import InputError, OutOfMemory, WorldStereoError
 from worldstereo_cli.pipeline.report import Reporter, SceneReport, StageReport
-from worldstereo_cli.pipeline.run import RunOptions, run_scene
+from worldstereo_cli.pipeline.run import RunOptions, planned_stages, run_scene
 from worldstereo_cli.recipe import Recipe
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".tif", ".tiff", ".bmp"})
@@ -122,12 +122,13 @@ class _Jobs:
         Raises:
             WorldStereoError: What the run raised, or that its process broke down.
         """
-        if self._options.dry_run:
-            return run_scene(photo, scene_dir, self._recipe, self._options, reporter)
+        job = (photo, scene_dir, self._recipe, self._options)
+        # Nothing to do needs no process of its own.
+        if self._options.dry_run or all(stage.state == "reused" for stage in planned_stages(*job)):
+            return run_scene(*job, reporter)
         # A fresh interpreter: a fork of one that has threads may hang.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
-        job = (photo, scene_dir, self._recipe, self._options)
         process = context.Process(target=_work, args=(theirs, job, self._threads))
         with self._lock:
             if self._is_stopped:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from worldstereo_cli.errors import OutOfMemory, storage_error
+from worldstereo_cli.errors import OutOfMemory, WorldStereoError, storage_error
 from worldstereo_cli.pipeline.estimate import LIBRARIES_MB, Workload, estimate, setting_that_fits
 
 _NO_MEMORY = (
@@ -35,6 +35,11 @@ def trouble_in(stage: str, work: Callable[[], Workload], device: str) -> Iterato
     """
     try:
         yield
+    except WorldStereoError as error:
+        # Not enough memory to read a file may look like a damaged file.
+        if isinstance(error, OutOfMemory) or error.__cause__ is None or not _is_memory(error.__cause__):
+            raise
+        raise _out_of_memory(stage, work(), on_gpu=False) from error
     except OSError as error:
         told = storage_error(error, f"What {stage} made")
         if isinstance(told, OutOfMemory):
