@@ -26,12 +26,8 @@ _EXIT_BROKEN_PIPE = 141
 """As a shell shows a program that SIGPIPE ended."""
 
 
-class _Ended(KeyboardInterrupt):
-    """A signal asked the process to end: to be cleaned up after as after Ctrl-C."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.exit_code = 128 + number
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+"""All that ask a process to end are cleaned up after as Ctrl-C is."""
 
 
 def main() -> None:
@@ -68,7 +64,7 @@ def run(arguments: list[str]) -> int:
         0 done, 1 some of a folder failed, 2 usage, 3 recipe, 4 input or artifact, 5 backend or
         weights missing, 6 out of memory, 130 interrupted. Bugs keep their traceback.
     """
-    _end_cleanly_when_asked()
+    signals = _heard_signals()
     if not os.environ.get("PYTHONWARNINGS"):
         # Libraries warn their own developers; what users should know is said in our own words.
         warnings.simplefilter("ignore")
@@ -86,28 +82,40 @@ def run(arguments: list[str]) -> int:
     except _USAGE_ERROR as error:
         _card(_message(error), _help_for(error))
         return EXIT_USAGE
-    except (KeyboardInterrupt, typer.Abort) as error:
-        _card("Interrupted; what is finished is kept.", _how_to_resume(arguments))
-        # Typer turns an interrupt into an exception of its own.
-        cause = error.__cause__ or error
-        return cause.exit_code if isinstance(cause, _Ended) else EXIT_INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted(arguments, signals)
     except typer.Exit as leave:
         return leave.exit_code
+    # Typer may return the exit code of an interrupt instead of passing it on.
+    if signals and result == EXIT_INTERRUPTED:
+        return _interrupted(arguments, signals)
     return result if isinstance(result, int) else 0
 
 
-def _end_cleanly_when_asked() -> None:
-    """Let the signals that ask a process to end raise, so that drafts are cleared away."""
+def _heard_signals() -> list[int]:
+    """Let signals that ask the process to end raise, so that drafts are cleared away.
+
+    Returns:
+        A list that fills with the numbers of those that came.
+    """
+    heard: list[int] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
-        raise _Ended(number)
+        heard.append(number)
+        raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):
+        for name in _SIGNALS:
             number = getattr(signal, name, None)
             # What the caller ignores stays ignored: nohup does that.
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, end)
+    return heard
+
+
+def _interrupted(arguments: list[str], signals: list[int]) -> int:
+    _card("Interrupted; what is finished is kept.", _how_to_resume(arguments))
+    return 128 + signals[0] if signals else EXIT_INTERRUPTED
 
 
 def _told(error: WorldStereoError) -> int:
