@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -148,7 +149,8 @@ def view(
     """Look at a scene live, in a browser on this machine."""
     from worldstereo_cli.viewer.live import serve
 
-    serve(scene, port=port, open_browser=open_page, announce=lambda line: typer.echo(line, err=True))
+    with suppress(KeyboardInterrupt):
+        serve(scene, port=port, open_browser=open_page, announce=lambda line: typer.echo(line, err=True))
 
 
 @app.command()
@@ -184,9 +186,10 @@ def info(scene: o.SceneDir, as_json: o.AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
     else:
-        from worldstereo_cli.cli.tables import print_facts
+        from worldstereo_cli.cli.tables import scene_lines
 
-        print_facts(facts)
+        for line in scene_lines(facts):
+            typer.echo(line)
 
 
 @app.command()

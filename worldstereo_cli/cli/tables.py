@@ -3,28 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from worldstereo_cli.cli.time_left import spoken
+from worldstereo_cli.pipeline.reuse import STAGES, VIEW
 
 if TYPE_CHECKING:
     from worldstereo_cli.pipeline.doctor import Check
     from worldstereo_cli.pipeline.folder import FolderEntry
     from worldstereo_cli.pipeline.report import StageReport
 
+_SHOWN_ABOVE = ("state", "seconds", "peak_memory_mb", "megabytes")
 _BASIS = "expected on two cores; the first run of all compiles kernels for a minute more"
 
 
-def print_facts(facts: Mapping[str, object], indent: int = 0) -> None:
-    """Print nested facts, one a line."""
-    for key, value in facts.items():
-        if isinstance(value, Mapping):
-            typer.echo(f"{' ' * indent}{key}")
-            print_facts(value, indent + 2)
-        else:
-            typer.echo(f"{' ' * indent}{key:<{max(2, 24 - indent)}}{value}")
+def scene_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Lay out the facts of a scene: what people ask first comes first, matrices stay in the JSON."""
+    for key in ("scene", "photo", "recipe", "seed"):
+        yield f"{key:<14}{facts[key]}"
+    for maker, name in facts.get("made_by", {}).items():
+        yield f"{maker + ' by':<14}{name}"
+    if "seen" in facts:
+        yield f"{'invented':<14}{_invented(facts['seen'])}"
+    yield ""
+    yield f"{'stage':<13}{'state':<10}{'time':>12}{'memory':>10}{'disk':>10}"
+    for name in (*STAGES, VIEW):
+        yield _stage_line(name, facts[name])
+    yield f"{'in all':<23}{'':>22}{facts['megabytes']:>7.0f} MB"
+    for title, skipped in (
+        ("lift", _SHOWN_ABOVE),
+        ("plan", _SHOWN_ABOVE),
+        ("world", ()),
+        ("metrics", ("seconds",)),
+    ):
+        rows = [(k, _in_words(v)) for k, v in facts.get(title, {}).items() if k not in skipped]
+        if any(words for _, words in rows):
+            yield ""
+            yield from (f"{title + ' ' + k:<34}{words}" for k, words in rows if words)
+
+
+def _invented(seen: Mapping[str, Any]) -> str:
+    pixels = seen["frame_pixels_invented_percent"]
+    share = f"{pixels} % of the generated frames' pixels, " if pixels is not None else ""
+    points = f"{seen['points_invented']:,} of {seen['points_seen'] + seen['points_invented']:,}"
+    return f"{share}{seen['points_invented_percent']} % of the points ({points})"
+
+
+def _stage_line(name: str, facts: Mapping[str, Any]) -> str:
+    if facts["state"] != "done":
+        return f"{name:<13}{facts['state']}"
+    seconds, peak = facts.get("seconds"), facts.get("peak_memory_mb")
+    took = "unknown" if seconds is None else f"{seconds:.1f} s"
+    memory = "unknown" if peak is None else f"{peak / 1000:.1f} GB"
+    return f"{name:<13}{'done':<10}{took:>12}{memory:>10}{facts['megabytes']:>7.1f} MB"
+
+
+def _in_words(value: object) -> str:
+    """Write a fact as a word or a short number; empty for what only programs read."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_in_words(entry)}" for key, entry in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if all(isinstance(entry, Mapping) for entry in value):
+            return ", ".join(str(entry.get("name", "")) for entry in value)
+        return " x ".join(map(str, value)) if all(isinstance(entry, int) for entry in value) else ""
+    return "" if value is None else str(value)
 
 
 def print_checks(checks: list[Check]) -> None:

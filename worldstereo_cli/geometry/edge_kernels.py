@@ -6,11 +6,12 @@ slope that continues on both sides is surface, and a step that neither side cont
 
 import heapq
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from worldstereo_cli.geometry.jit import compiled
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -23,7 +24,7 @@ _OTHER = 0.5
 
 def njit_cached(function: _F) -> _F:
     """Compile a function, and keep the machine code on disk for the next process."""
-    return cast(_F, numba.njit(cache=True)(function))
+    return compiled(function, error_model="python")
 
 
 @njit_cached

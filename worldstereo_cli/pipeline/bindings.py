@@ -9,11 +9,12 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest, digest_file
 from worldstereo_cli.artifacts.trajectory import parse_trajectory
-from worldstereo_cli.errors import InputError
+from worldstereo_cli.errors import ArtifactError, InputError
 from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE
 from worldstereo_cli.pipeline.reuse import STAGES, Decision, Expectation, Selection, reason_to_build
 from worldstereo_cli.progress import Progress
@@ -67,7 +68,6 @@ def view_digest(binding: Binding) -> str:
     """Return a digest of what page and flythrough are made from."""
     made_from = {
         "code": _VIEW_CODE,
-        "name": binding.scene_dir.resolve().name,
         "recipe": binding.recipe.view.model_dump(mode="json"),
         "stages": [Manifest.read(binding.scene_dir / name, name).digest for name in ("plan", "reconstruct")],
     }
@@ -78,6 +78,38 @@ def finished_rounds(scene_dir: Path) -> set[tuple[str, int]]:
     """Return names and times of all finished rounds; one that is made again has another time."""
     manifests = (scene_dir / "generate" / "rounds").glob(f"*/{MANIFEST_NAME}")
     return {(path.parent.name, path.stat().st_mtime_ns) for path in manifests}
+
+
+def rounds_to_keep(decisions: list[Decision], binding: Binding) -> int:
+    """Foresee how many finished rounds `generate` will keep.
+
+    Those of a run that was cut short, and those ahead of the first trajectory that changed.
+    """
+    built = {decision.name for decision in decisions if decision.reason is not None}
+    if "lift" in built or any(decision.reason == "forced" for decision in decisions):
+        return 0
+    section = binding.recipe.generate.model_dump(mode="json")
+    rounds = [_manifest(path.parent) for path in binding.scene_dir.glob(f"generate/rounds/*/{MANIFEST_NAME}")]
+    kept = sum(r is not None and r.recipe == section and r.seed == binding.recipe.seed for r in rounds)
+    if "plan" not in built:
+        return kept
+    planned = _manifest(binding.scene_dir / "plan")
+    old = {} if planned is None else planned.recipe
+    new = binding.recipe.plan.model_dump(mode="json")
+    if old | {"trajectories": []} != new | {"trajectories": []}:
+        return 0
+    alike = takewhile(
+        lambda pair: pair[0] == pair[1], zip(old["trajectories"], new["trajectories"], strict=False)
+    )
+    return min(kept, sum(1 for _ in alike))
+
+
+def _manifest(root: Path) -> Manifest | None:
+    """Read a manifest of whatever kind; None where there is none of this version."""
+    try:
+        return Manifest.read(root, "plan" if root.name == "plan" else "round")
+    except ArtifactError:
+        return None
 
 
 def forget_rounds(scene_dir: Path) -> None:

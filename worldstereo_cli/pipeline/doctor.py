@@ -25,6 +25,9 @@ class Check:
     remedy: str = ""
 
 
+_DEFAULT_NEEDS_GB = 2.0
+"""The default recipe's peak is 1.5 GB (recipes/README.md)."""
+
 _LIBRARIES = (
     "torch", "numpy", "numba", "open3d", "pycolmap", "imageio", "viser", "diffusers", "transformers",
     "pi-heif",
@@ -39,7 +42,8 @@ def examine() -> list[Check]:
         Check("python", supported, platform.python_version(), remedy="Use Python 3.11, 3.12 or 3.13."),
     ]
     checks += [_library(name) for name in _LIBRARIES]
-    checks += [_open3d(), _ffmpeg(), _gpu(), _gsplat(), _memory(), _disk()]
+    checks += [_open3d(), _ffmpeg(), _depth_weights(), _released_weights(), _kernels()]
+    checks += [_cores(), _gpu(), _gsplat(), _memory(), _disk()]
     return checks
 
 
@@ -70,6 +74,48 @@ def _ffmpeg() -> Check:
         return Check("ffmpeg", ok=False, found=str(error), remedy="pip install imageio-ffmpeg")
 
 
+def _depth_weights() -> Check:
+    from worldstereo_cli.models.fingerprint import depth_fingerprint
+
+    found = depth_fingerprint("embedded", "")
+    return Check(
+        "depth weights",
+        found is not None,
+        "shipped with the package" if found else "missing",
+        remedy="Install worldstereo again.",
+    )
+
+
+def _released_weights() -> Check:
+    from worldstereo_cli.models.catalogue import list_weights
+
+    statuses = list_weights()
+    here = [status.release.name for status in statuses if status.folder is not None]
+    return Check(
+        "released models",
+        ok=bool(here),
+        found=", ".join(here) or f"none of {len(statuses)} here",
+        required=False,
+        remedy="worldstereo weights list  (only useful with an NVIDIA GPU)",
+    )
+
+
+def _kernels() -> Check:
+    """See where compiled kernels are kept, and whether there are any yet."""
+    from worldstereo_cli.geometry.jit import kept_in
+    from worldstereo_cli.geometry.seen import hides_something
+
+    place = kept_in(hides_something)
+    count = sum(1 for _ in place.glob("*.nbc")) if place.is_dir() else 0
+    state = f"{count} compiled" if count else "none yet, the first run takes a minute more"
+    return Check("kernels", ok=True, found=f"{state}; kept in {place}", required=False)
+
+
+def _cores() -> Check:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Check("processor", ok=True, found=f"{cores} cores for this process")
+
+
 def _gpu() -> Check:
     import torch
 
@@ -90,12 +136,13 @@ def _gsplat() -> Check:
 
 
 def _memory() -> Check:
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return Check("memory", ok=True, found="unknown on this system", required=False)
-    gibibytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return Check(
-        "memory", gibibytes >= 6, f"{gibibytes:.0f} GiB", required=False, remedy="Use --recipe preview."
-    )
+    import psutil  # type: ignore[import-untyped]
+
+    from worldstereo_cli.pipeline.trouble import memory_limit_mb
+
+    total, free = psutil.virtual_memory().total / 1e9, memory_limit_mb() / 1000
+    found = f"{total:.0f} GB, of which this process may take {free:.1f} GB"
+    return Check("memory", free >= _DEFAULT_NEEDS_GB, found, required=False, remedy="Use --recipe preview.")
 
 
 def _disk() -> Check:

@@ -19,6 +19,8 @@ LIBRARIES_MB = 450
 """What the process holds before it has done anything."""
 
 _USUAL_ASPECT = 1.5
+_DRAWN_SHARE = 0.625
+"""Of the frames of a flythrough with one loop among four paths."""
 _LEAST_LONG_SIDE_PX = 128
 """A smaller scene is not worth proposing."""
 _SMALLER = (0.75, 0.5, 0.375, 0.25, 0.125)
@@ -35,6 +37,8 @@ class Workload:
     num_frames: int
     """On each path."""
     recipe: Recipe
+    rounds_kept: int = 0
+    """Of the paths, those whose frames are there already."""
 
     @property
     def megapixels(self) -> float:
@@ -76,20 +80,21 @@ class Workload:
 
 def estimate(stage: str, work: Workload) -> Estimate:
     """Say what a stage is expected to cost."""
-    mp = work.megapixels
+    mp, splats = work.megapixels, _splats_m(work)
     frames = work.num_paths * work.num_frames
     match stage:
         case "lift":
-            return Estimate(0.9 + 2.0 * mp, 700 + 1000 * mp, 45 * mp)
+            return Estimate(0.9 + 0.9 * mp, 570 + 190 * mp, 34 * mp)
         case "plan":
-            return Estimate(0.1 + 1.0 * mp, 500 + 800 * mp, 0.3)
+            return Estimate(0.2 + 0.28 * mp * work.num_paths, 330 + 220 * mp, 0.3)
         case "generate":
-            return Estimate(0.3 + 1.2 * mp * frames, 600 + 1000 * mp, (30 + 8 * frames) * mp)
+            new = max(0, work.num_paths - work.rounds_kept) * work.num_frames
+            return Estimate(0.5 + 0.95 * mp * new, 430 + 35 * mp * frames, (40 + 9 * new) * mp)
         case "reconstruct":
-            steps = work.recipe.reconstruct.iterations
-            views = 1 + work.num_paths * min(work.num_frames, work.recipe.reconstruct.frames_per_path)
-            splats = _splats_m(work)
-            return Estimate(1 + 2 * mp + 0.6 * mp * steps, 600 + 500 * splats + 40 * mp * views, 72 * splats)
+            recipe = work.recipe.reconstruct
+            views = 1 + work.num_paths * min(work.num_frames, recipe.frames_per_path)
+            seconds = 1 + recipe.iterations * (0.1 * splats + 0.32 * mp)
+            return Estimate(seconds, 420 + 600 * splats + 55 * mp * views, 72 * splats)
         case "view":
             return _view(work)
         case other:
@@ -97,16 +102,17 @@ def estimate(stage: str, work: Workload) -> Estimate:
 
 
 def _view(work: Workload) -> Estimate:
-    view = work.recipe.view
-    shown = view.flythrough_fps * view.flythrough_seconds / 2
+    """Estimate page and flythrough; paths are flown there and back, and drawn once."""
+    view, splats = work.recipe.view, _splats_m(work)
+    drawn = view.flythrough_fps * view.flythrough_seconds * _DRAWN_SHARE
     shrink = min(1.0, view.flythrough_long_side_px / max(work.width_px, work.height_px))
-    drawn_mp = shown * work.megapixels * shrink**2
-    return Estimate(1 + 0.6 * drawn_mp, 600 + 400 * _splats_m(work), 20 * _splats_m(work) + 3)
+    drawn_mp = drawn * work.megapixels * shrink**2
+    return Estimate(0.5 + 0.2 * drawn_mp + 4 * splats, 400 + 420 * splats, 36 * splats + 0.1 * drawn_mp)
 
 
 def _splats_m(work: Workload) -> float:
     """Return the expected number of splats, in millions."""
-    return min(work.recipe.reconstruct.max_splats / 1e6, 2.2 * work.megapixels)
+    return min(work.recipe.reconstruct.max_splats / 1e6, 2.3 * work.megapixels)
 
 
 def setting_that_fits(stage: str, work: Workload, memory_mb: float) -> str | None:

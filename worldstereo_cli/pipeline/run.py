@@ -106,7 +106,10 @@ class _Run:
         reasons = [(decision.name, decision.reason) for decision in decisions]
         if self.selection.last == STAGES[-1]:
             reasons.append((VIEW, self._reason_to_show(decisions)))
-        work = self._workload if any(reason for _, reason in reasons) else None
+        work = None
+        if any(reason for _, reason in reasons):
+            kept = bindings.rounds_to_keep(decisions, self.binding)
+            work = replace(self._workload, rounds_kept=kept)
         return [_planned(name, reason, work) for name, reason in reasons]
 
     def check_backends(self, planned: list[StageReport], reporter: Reporter) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numba
+
+from worldstereo_cli.geometry.jit import compiled
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,13 +21,12 @@ def kernel(function: F) -> F:
     Numba notices a change in the file of the compiled function, not in files it calls into:
     kernels that call each other live in one file.
     """
-    return cast(F, numba.njit(cache=True, fastmath=_FAST_MATH, error_model="numpy")(function))
+    return compiled(function, fastmath=_FAST_MATH)
 
 
 def parallel_kernel(function: F) -> F:
     """Compile a function whose `numba.prange` loops run on all threads."""
-    compile_it = numba.njit(cache=True, fastmath=_FAST_MATH, error_model="numpy", parallel=True)
-    return cast(F, compile_it(function))
+    return compiled(function, fastmath=_FAST_MATH, parallel=True)
 
 
 def worker_count() -> int:
