@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import sys
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -47,29 +48,51 @@ _VARYING = {"seconds", "peak_memory_mb"}
 """What no two runs have in common."""
 
 
-def start(arguments: list[str], log: Path) -> BaseProcess:
+@dataclass(frozen=True)
+class Limits:
+    """What a process may have; None is as much as there is."""
+
+    file_bytes: int | None = None
+    """Of one file."""
+    more_memory: int | None = None
+    """Bytes of data, beyond what the loaded libraries take."""
+
+
+def start(arguments: list[str], log: Path, limits: Limits = Limits()) -> BaseProcess:
     """Start one command; what it prints goes to a file."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    process = context.Process(target=_run, args=(arguments, str(log)))
+    process = context.Process(target=_run, args=(arguments, str(log), limits))
     process.start()
     return process
 
 
-def finish(arguments: list[str], log: Path) -> int | None:
+def finish(arguments: list[str], log: Path, limits: Limits = Limits()) -> int | None:
     """Run one command to its end and return its exit code."""
-    process = start(arguments, log)
+    process = start(arguments, log, limits)
     process.join()
     return process.exitcode
 
 
-def _run(arguments: list[str], log: str) -> None:
+def _run(arguments: list[str], log: str, limits: Limits) -> None:
     # One thread, so that these runs are as good beside others; equal bits need equal counts of threads.
     os.environ.update(NUMBA_NUM_THREADS="1", OMP_NUM_THREADS="1")
     with Path(log).open("w") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
+        _limit(limits)
         sys.exit(run(arguments))
+
+
+def _limit(limits: Limits) -> None:
+    import resource
+
+    if limits.file_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_bytes, limits.file_bytes))
+    if limits.more_memory is not None:
+        status = Path("/proc/self/status").read_text().splitlines()
+        data = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
+        resource.setrlimit(resource.RLIMIT_DATA, (data + limits.more_memory,) * 2)
 
 
 def contents(scene: Path) -> dict[str, bytes | Any]:

@@ -84,7 +84,8 @@ def estimate(stage: str, work: Workload) -> Estimate:
     frames = work.num_paths * work.num_frames
     match stage:
         case "lift":
-            return Estimate(0.9 + 0.9 * mp, 570 + 190 * mp, 34 * mp)
+            network_mb = 0 if work.recipe.lift.depth == "prior" else 110
+            return Estimate(0.9 + 0.9 * mp, 460 + network_mb + 190 * mp, 34 * mp)
         case "plan":
             return Estimate(0.2 + 0.28 * mp * work.num_paths, 330 + 220 * mp, 0.3)
         case "generate":

@@ -109,12 +109,12 @@ def memory_limit_mb() -> float:
     if sys.platform != "win32":
         import resource
 
-        # Limits of address space count what is only reserved, too: that much is lost beforehand.
-        reserved = own.vms - own.rss
-        for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        # They count what is only reserved, too; what a process holds may grow by what they leave.
+        used = {resource.RLIMIT_AS: own.vms, resource.RLIMIT_DATA: getattr(own, "data", own.vms)}
+        for kind, taken in used.items():
             soft = resource.getrlimit(kind)[0]
             if soft != resource.RLIM_INFINITY:
-                limits.append(max(0, soft - reserved))
+                limits.append(own.rss + max(0, soft - taken))
     return float(min(limits)) / 1e6
 
 
