@@ -304,7 +304,9 @@ def test_another_photo_is_refused_but_an_edited_one_is_lifted_again(tmp_path, ph
 
 
 @needs_limits
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.95])
+@pytest.mark.parametrize(
+    "share", [pytest.param(s, marks=pytest.mark.slow) for s in (0.02, 0.3, 0.95)] + [0.7]
+)
 def test_a_full_disk_is_told_and_the_same_command_resumes(share, whole, tmp_path, photo, tiny):
     command = ["run", str(photo), "-o", str(tmp_path / "scene"), "-r", str(tiny)]
     largest = max(path.stat().st_size for path in whole.rglob("*"))

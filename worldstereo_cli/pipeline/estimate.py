@@ -95,7 +95,7 @@ def estimate(stage: str, work: Workload) -> Estimate:
             recipe = work.recipe.reconstruct
             views = 1 + work.num_paths * min(work.num_frames, recipe.frames_per_path)
             seconds = 1 + recipe.iterations * (0.1 * splats + 0.32 * mp)
-            return Estimate(seconds, 420 + 600 * splats + 55 * mp * views, 72 * splats)
+            return Estimate(seconds, 430 + 620 * splats + mp * (820 + 20 * views), 72 * splats)
         case "view":
             return _view(work)
         case other:

@@ -1,0 +1,218 @@
+"""Running again does nothing that is done; what changed is built anew, and what follows, nothing else."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.journey.whole_runs import TINY, contents
+from worldstereo_cli.artifacts import manifest
+from worldstereo_cli.cli.main import run
+from worldstereo_cli.models.depth import embedded
+
+PHOTO = Path(__file__).parents[1] / "data" / "photos" / "mountain_path.jpg"
+STEPS = ("lift", "plan", "generate", "reconstruct", "view")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with a photo, a recipe and a finished scene."""
+    root = tmp_path_factory.mktemp("made")
+    with Image.open(PHOTO) as image:
+        image.resize((128, 96)).save(root / "photo.png")
+    (root / "tiny.toml").write_text(TINY)
+    assert run(command(root)) == 0
+    return root
+
+
+@pytest.fixture
+def scene(made, tmp_path) -> Path:
+    return shutil.copytree(made / "scene", tmp_path / "scene")
+
+
+def command(made: Path, scene: Path | None = None) -> list[str]:
+    place = made / "scene" if scene is None else scene
+    return ["run", str(made / "photo.png"), "--out", str(place), "-r", str(made / "tiny.toml")]
+
+
+def states(capsys, arguments: list[str]) -> dict[str, tuple[str, str]]:
+    """Run, and return state and reason of every step."""
+    capsys.readouterr()
+    assert run([*arguments, "--json", "-q"]) == 0
+    return {s["name"]: (s["state"], s["reason"]) for s in json.loads(capsys.readouterr().out)["stages"]}
+
+
+def built(told: dict[str, tuple[str, str]]) -> list[str]:
+    return [name for name, (state, _) in told.items() if state != "reused"]
+
+
+def times(scene: Path) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in scene.rglob("artifact.json")}
+
+
+def test_running_again_writes_nothing_but_the_record(made, scene, capsys):
+    before = {p: p.stat().st_mtime_ns for p in scene.rglob("*") if p.is_file()}
+    assert built(states(capsys, command(made, scene))) == []
+    after = {p: p.stat().st_mtime_ns for p in scene.rglob("*") if p.is_file()}
+    assert {p.name for p in after if after[p] != before.get(p)} <= {"scene.json", ".lock"}
+
+
+THREE = ["-t", "right", "-t", "left", "-t", "orbit"]
+
+
+def test_a_path_added_to_a_finished_scene_makes_one_round_and_what_follows(made, scene, tmp_path, capsys):
+    before = times(scene)
+    assert run([*command(made, scene), *THREE]) == 0
+    said = capsys.readouterr().err
+    assert 'plan.trajectories changed from ["right", "left"] to ["right", "left", "orbit"]' in said
+    assert "3 rounds by warp" in said
+    assert "(2 kept from before)" in said
+    after = times(scene)
+    assert {name for name in before if after[name] != before[name]} == {"plan", "generate", "reconstruct"}
+    assert set(after) - set(before) == {"03-orbit"}
+    # As if all three had been asked for at once.
+    assert run([*command(made, tmp_path / "at_once" / "scene"), *THREE]) == 0
+    assert contents(scene) == contents(tmp_path / "at_once" / "scene")
+
+
+@pytest.mark.slow
+def test_a_path_taken_away_takes_its_round_away(made, scene, tmp_path):
+    assert run([*command(made, scene), *THREE]) == 0
+    assert run(command(made, scene)) == 0
+    assert contents(scene) == contents(made / "scene")
+
+
+CHANGES = {
+    "seed": (["--seed", "3"], list(STEPS), "the seed changed from 0 to 3"),
+    "lift": (["--set", "lift.long_side_px=112"], list(STEPS), "lift.long_side_px changed from 128 to 112"),
+    "focal length": (["--fov", "70"], list(STEPS), "fov_deg changed"),
+    "plan": (["--set", "plan.arc_deg=20"], list(STEPS[1:]), "plan.arc_deg changed from 25.0 to 20.0"),
+    "prompt": (["--prompt", "a path"], list(STEPS[2:]), "prompt changed"),
+    "frames": (
+        ["--set", "generate.num_frames=2"],
+        list(STEPS[2:]),
+        "generate.num_frames changed from 3 to 2",
+    ),
+    "fit": (["--set", "reconstruct.iterations=2"], list(STEPS[3:]), "iterations changed from 4 to 2"),
+    "video": (["--set", "view.flythrough_fps=6"], ["view"], "its recipe changed"),
+    "nothing": ([], [], "unchanged"),
+    "forced lift": (["--force", "lift"], list(STEPS), "forced"),
+    "forced fit": (["--force", "reconstruct"], list(STEPS[3:]), "forced"),
+    "forced all": (["--force", "all"], list(STEPS), "forced"),
+}
+
+
+QUICK = ("video", "nothing", "forced fit")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CHANGES]
+)
+def test_a_change_builds_what_it_concerns_as_the_dry_run_said(name, made, scene, capsys):
+    options, steps, reason = CHANGES[name]
+    before = contents(scene)
+    foretold = states(capsys, [*command(made, scene), *options, "--dry-run"])
+    assert contents(scene) == before
+    told = states(capsys, [*command(made, scene), *options])
+    assert built(told) == steps
+    assert [told[step][1] for step in STEPS] == [foretold[step][1] for step in STEPS]
+    assert reason in told[steps[0] if steps else "lift"][1]
+    if "--force" not in options:
+        assert built(states(capsys, [*command(made, scene), *options])) == []
+
+
+@pytest.mark.slow
+def test_forced_rounds_are_made_anew(made, scene):
+    before = times(scene)
+    assert run([*command(made, scene), "--force", "generate"]) == 0
+    after = times(scene)
+    assert {name for name in before if after[name] != before[name]} == {
+        "01-right", "02-left", "generate", "reconstruct",
+    }  # fmt: skip
+    assert contents(scene) == contents(made / "scene")
+
+
+def test_a_stage_whose_code_makes_something_else_is_built_anew(made, scene, capsys, monkeypatch):
+    monkeypatch.setitem(manifest.CODE, "plan", manifest.CODE["plan"] + 1)
+    told = states(capsys, command(made, scene))
+    assert built(told) == list(STEPS[1:])
+    assert told["plan"][1] == "this version of worldstereo makes plan in another way"
+    assert built(states(capsys, command(made, scene))) == []
+
+
+@pytest.mark.slow
+def test_other_weights_lift_the_photo_anew(made, tmp_path, capsys, monkeypatch):
+    arguments = [*command(made, tmp_path / "scene"), "--set", "lift.depth=embedded", "--until", "lift"]
+    assert run(arguments) == 0
+    assert built(states(capsys, arguments)) == []
+    copy = tmp_path / "weights"
+    shutil.copytree(embedded.WEIGHTS_ROOT / embedded.DEFAULT_WEIGHTS, copy / embedded.DEFAULT_WEIGHTS)
+    monkeypatch.setattr(embedded, "WEIGHTS_ROOT", copy)
+    assert built(states(capsys, arguments)) == []
+    config = copy / embedded.DEFAULT_WEIGHTS / "config.json"
+    config.write_text(config.read_text() + " ")
+    assert states(capsys, [*arguments, "--dry-run"])["lift"] == ("planned", "weights changed")
+
+
+def test_page_and_video_are_made_again_when_one_is_missing_or_a_run_was_cut_short(made, scene, capsys):
+    (scene / "flythrough.mp4").unlink()
+    told = states(capsys, command(made, scene))
+    assert (built(told), told["view"][1]) == (["view"], "flythrough.mp4 is not there yet")
+    record = json.loads((scene / "scene.json").read_text())
+    record["stages"]["view"] = {"state": "waiting"}
+    (scene / "scene.json").write_text(json.dumps(record))
+    told = states(capsys, command(made, scene))
+    assert (built(told), told["view"][1]) == (["view"], "the last run was cut short")
+
+
+def test_a_moved_scene_is_reused_where_it_is(made, scene, tmp_path, capsys):
+    moved = scene.rename(tmp_path / "elsewhere")
+    assert built(states(capsys, command(made, moved))) == []
+
+
+def test_a_dry_run_tells_costs_and_makes_nothing(made, tmp_path, capsys):
+    assert run([*command(made, tmp_path / "none"), "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == list(STEPS)
+    assert all("GB" in line and "MB" in line and line.split()[1] == "build" for line in lines[1:-1])
+    assert lines[-1].startswith("in all")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_lift_alone_keeps_the_rest_of_the_scenes_recipe(made, scene, capsys):
+    assert run(["lift", str(made / "photo.png"), "-o", str(scene), "--set", "lift.long_side_px=112"]) == 0
+    recipe = json.loads((scene / "scene.json").read_text())["recipe"]
+    assert recipe["lift"]["long_side_px"] == 112
+    assert recipe["generate"]["num_frames"] == 3
+
+
+def test_info_tells_what_was_seen_and_what_it_cost(scene, capsys):
+    assert run(["info", str(scene), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["made_by"] == {"depth": "prior (no weights)", "frames": "warp (no weights)"}
+    assert 0 < facts["seen"]["frame_pixels_invented_percent"] < 60
+    seen, invented = facts["seen"]["points_seen"], facts["seen"]["points_invented"]
+    assert facts["seen"]["points_invented_percent"] == pytest.approx(
+        100 * invented / (seen + invented), abs=0.1
+    )
+    for step in STEPS:
+        assert facts[step]["state"] == "done"
+        assert facts[step]["seconds"] >= 0
+        assert facts[step]["peak_memory_mb"] > 50
+    # Megabytes of the stages are those of their files.
+    size = sum(path.stat().st_size for path in (scene / "generate").rglob("*") if path.is_file())
+    assert facts["generate"]["megabytes"] == pytest.approx(size / 1e6, abs=0.06)
+    assert run(["info", str(scene)]) == 0
+    assert "invented" in capsys.readouterr().out
+
+
+def test_info_of_an_unfinished_scene_tells_what_is_missing(scene, capsys):
+    shutil.rmtree(scene / "reconstruct")
+    (scene / "generate" / "artifact.json").unlink()
+    assert run(["info", str(scene), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["generate"] == {"state": "not finished"}
+    assert facts["reconstruct"] == {"state": "not there"}
+    assert run(["info", str(scene)]) == 0
