@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from worldstereo_cli.artifacts.cloud import read_cloud, write_cloud
-from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest, draft_directory
+from worldstereo_cli.artifacts.manifest import (
+    CODE,
+    MANIFEST_NAME,
+    Manifest,
+    clear_drafts,
+    draft_directory,
+    draft_file,
+)
 from worldstereo_cli.artifacts.scene import Round
 from worldstereo_cli.artifacts.views import View
 from worldstereo_cli.errors import ArtifactError
@@ -171,3 +178,84 @@ def test_a_round_survives_its_files(tmp_path):
 def test_the_manifest_is_plain_json(tmp_path):
     manifest().write(tmp_path)
     assert json.loads((tmp_path / MANIFEST_NAME).read_text())["kind"] == "plan"
+
+
+def finished(root, **changes) -> None:
+    root.mkdir(parents=True)
+    (root / "paths.json").write_text("{}")
+    manifest(**changes).write(root)
+
+
+def test_a_kill_between_the_two_renames_of_a_rebuild_loses_nothing(tmp_path):
+    finished(tmp_path / ".plan.draft-7", seed=2)
+    finished(tmp_path / ".plan.draft-old-7", seed=1)
+    clear_drafts(tmp_path)
+    assert Manifest.read(tmp_path / "plan", "plan").seed == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["plan"]
+
+
+def test_the_old_artifact_comes_back_when_the_new_one_is_gone(tmp_path):
+    finished(tmp_path / ".plan.draft-old-7", seed=1)
+    clear_drafts(tmp_path)
+    assert Manifest.read(tmp_path / "plan", "plan").seed == 1
+
+
+def test_drafts_that_are_not_complete_are_cleared_away(tmp_path):
+    finished(tmp_path / "plan", seed=1)
+    finished(tmp_path / ".plan.draft-old-7", seed=0)
+    (tmp_path / ".lift.draft-7" / "views").mkdir(parents=True)
+    (tmp_path / ".scene.draft-7.json").write_text("{")
+    clear_drafts(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["plan"]
+    assert Manifest.read(tmp_path / "plan", "plan").seed == 1
+
+
+def test_a_draft_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), draft_file(path) as draft:
+        draft.write_text("half")
+        assert draft.suffix == ".html"
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    with draft_file(path) as draft:
+        draft.write_text("new")
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_damage_names_the_file_that_changed_since(tmp_path):
+    finished(tmp_path / "generate" / "rounds" / "01-up", kind="round")
+    (tmp_path / "generate" / "cloud.ply").write_bytes(b"12345")
+    manifest(kind="generate").write(tmp_path / "generate")
+    read = Manifest.read(tmp_path / "generate", "generate")
+    assert set(read.files) == {"cloud.ply", "rounds/01-up/artifact.json"}
+    assert read.damage(tmp_path / "generate") is None
+    inner = tmp_path / "generate" / "rounds" / "01-up" / "paths.json"
+    inner.write_text("{ }")
+    assert read.damage(tmp_path / "generate") == "01-up: paths.json has 3 bytes instead of 2"
+    inner.unlink()
+    assert read.damage(tmp_path / "generate") == "01-up: paths.json is gone"
+    inner.write_text("{}")
+    (inner.parent / "artifact.json").write_text("{")
+    assert read.damage(tmp_path / "generate") == "01-up: artifact.json is damaged"
+    (tmp_path / "generate" / "cloud.ply").write_bytes(b"1")
+    assert read.damage(tmp_path / "generate") == "cloud.ply has 1 bytes instead of 5"
+
+
+def test_a_manifest_of_other_code_has_another_digest(monkeypatch):
+    before = manifest().digest
+    monkeypatch.setitem(CODE, "plan", CODE["plan"] + 1)
+    assert manifest().digest != before
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "3", "null", '{"kind": 3, "recipe": {}, "seed": 0}', '{"kind": "plan", "recipe": [], "seed": 0}',
+     '{"kind": "plan", "recipe": {}, "seed": "0"}', '{"kind": "plan", "recipe": {}, "seed": 0, "more": 1}',
+     "[" * 100_000],
+)  # fmt: skip
+def test_json_that_is_no_manifest_is_told_as_damage(tmp_path, content):
+    (tmp_path / MANIFEST_NAME).write_text(content)
+    with pytest.raises(ArtifactError, match="is damaged"):
+        Manifest.read(tmp_path, "plan")

@@ -92,7 +92,7 @@ class Lines:
         elif self._console.bars is None and time.monotonic() - self._last_line > _LOG_EVERY_S:
             self._last_line = time.monotonic()
             left = self._time_left.seconds()
-            later = f", about {spoken(left)} left" if left else ""
+            later = f", {_left_in_words(left)}" if left else ""
             self.note(f"{self._stage:<12}{what} {done}/{total}{later}")
 
     def stage_ended(self, report: StageReport) -> None:
@@ -113,6 +113,10 @@ class Lines:
         self._console.line(f"{self._prefix}{text}")
 
 
+def _left_in_words(seconds: float) -> str:
+    return f"about {spoken(max(1.0, seconds))} left"
+
+
 def _bars() -> Progress:
     from rich.console import Console as RichConsole
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
@@ -125,7 +129,7 @@ def _bars() -> Progress:
             """Ask anew each time: it runs down between two steps, too."""
             time_left = task.fields["time_left"]
             seconds = time_left.seconds()
-            return Text("" if not seconds else f"about {spoken(seconds)} left", style="progress.remaining")
+            return Text(_left_in_words(seconds) if seconds else "", style="progress.remaining")
 
     return Progress(
         TextColumn("{task.fields[stage]:<12}{task.description:<26}", markup=False),

@@ -152,9 +152,12 @@ class _Run:
         return Workload.of(recipe, size)
 
     def _reason_to_show(self, decisions: list[Decision]) -> str | None:
+        outputs = (VIEWER_PAGE, FLYTHROUGH)
+        missing = [name for name in outputs if not (self.binding.scene_dir / name).is_file()]
+        if len(missing) == len(outputs):
+            return "not there yet"
         if any(decision.reason is not None for decision in decisions):
             return "the splats are new"
-        missing = [n for n in (VIEWER_PAGE, FLYTHROUGH) if not (self.binding.scene_dir / n).is_file()]
         if missing:
             return f"{missing[0]} is not there yet"
         entry = self.record.stages.get(VIEW, {})
