@@ -5,6 +5,7 @@ catches them; anything else that is raised is a bug of ours and keeps its traceb
 """
 
 import errno
+from os import PathLike
 from typing import ClassVar
 
 
@@ -59,7 +60,7 @@ class OutOfMemory(WorldStereoError):  # noqa: N818  (the field says "out of memo
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}
-_BROKEN = {errno.EIO, errno.EMFILE, errno.ENFILE}
+_BROKEN = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.EISDIR, errno.ENOTDIR}
 
 
 def storage_error(error: OSError, what: str = "A file") -> InputError | OutOfMemory | None:
@@ -74,7 +75,9 @@ def storage_error(error: OSError, what: str = "A file") -> InputError | OutOfMem
     """
     # The library is numpy, which reports a short write without an error number.
     is_short_write = error.errno is None and "requested and" in str(error) and "written" in str(error)
-    place = error.filename if isinstance(error.filename, str) else what
+    # Of a rename, the place that is in the way.
+    named = error.filename2 or error.filename
+    place = str(named) if isinstance(named, str | PathLike) else what
     if error.errno in _FULL or is_short_write:
         full = "the largest size of a file is reached" if error.errno == errno.EFBIG else "the disk is full"
         return InputError(

@@ -224,6 +224,21 @@ def test_a_draft_file_appears_whole_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
 
 
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_whatever_is_in_the_place_of_an_artifact_is_replaced(tmp_path, kind):
+    elsewhere = tmp_path / "elsewhere"
+    finished(elsewhere, seed=1)
+    if kind == "file":
+        (tmp_path / "plan").write_text("no directory")
+    else:
+        (tmp_path / "plan").symlink_to(elsewhere)
+    with draft_directory(tmp_path / "plan") as draft:
+        manifest(seed=2).write(draft)
+    assert Manifest.read(tmp_path / "plan", "plan").seed == 2
+    assert Manifest.read(elsewhere, "plan").seed == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "plan"]
+
+
 def test_damage_names_the_file_that_changed_since(tmp_path):
     finished(tmp_path / "generate" / "rounds" / "01-up", kind="round")
     (tmp_path / "generate" / "cloud.ply").write_bytes(b"12345")

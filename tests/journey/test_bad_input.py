@@ -280,6 +280,14 @@ def test_a_second_run_on_a_scene_is_refused(planned, photo, tiny, capsys):
     assert run(["run", str(photo), "-o", str(planned), "-r", str(tiny), "--until", "plan"]) == 0
 
 
+@pytest.mark.parametrize("name", ["scene.json", ".lock"])
+def test_a_directory_in_the_place_of_a_file_is_told(name, planned, photo, tiny, capsys):
+    (planned / name).unlink(missing_ok=True)
+    (planned / name).mkdir()
+    assert run(["run", str(photo), "-o", str(planned), "-r", str(tiny), "--until", "plan"]) == 4
+    assert "Is a directory" in card(capsys)[0]
+
+
 @pytest.mark.parametrize("name", ["plan", "viewer.html"])
 def test_what_is_not_ours_is_not_replaced(name, tmp_path, photo, tiny, capsys):
     mine = tmp_path / name / "thesis.txt" if name == "plan" else tmp_path / name

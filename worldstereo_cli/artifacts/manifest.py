@@ -167,9 +167,9 @@ def draft_directory(root: Path) -> Iterator[Path]:
         if root.exists():
             root.rename(old)
         draft.rename(root)
-        shutil.rmtree(old, ignore_errors=True)
+        discard(old)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        discard(draft)
 
 
 def clear_drafts(folder: Path, pattern: str = f".*{_DRAFT}*") -> None:
@@ -180,13 +180,18 @@ def clear_drafts(folder: Path, pattern: str = f".*{_DRAFT}*") -> None:
     """
     for leftover in sorted(folder.glob(pattern)):
         root = folder / leftover.name[1:].partition(_DRAFT)[0]
-        if leftover.is_dir():
-            if (leftover / MANIFEST_NAME).is_file() and not root.exists():
-                leftover.rename(root)
-            else:
-                shutil.rmtree(leftover, ignore_errors=True)
+        if (leftover / MANIFEST_NAME).is_file() and not root.exists():
+            leftover.rename(root)
         else:
-            leftover.unlink(missing_ok=True)
+            discard(leftover)
+
+
+def discard(path: Path) -> None:
+    """Remove a directory with all that is in it, a file or a link; not what a link points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _parsed(data: object) -> Manifest:

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import re
-import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 from worldstereo_cli.artifacts.cameras import cameras_to_json, read_cameras
 from worldstereo_cli.artifacts.cloud import read_cloud, write_cloud
 from worldstereo_cli.artifacts.images import read_depth, read_image
-from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest, draft_directory, write_json
+from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest, discard, draft_directory, write_json
 from worldstereo_cli.artifacts.scene import Generation, Lift, NamedPath, Plan, Round
 from worldstereo_cli.artifacts.video import write_video
 from worldstereo_cli.errors import ArtifactError
@@ -214,7 +213,7 @@ def _remove_others(rounds_dir: Path, names: list[str]) -> None:
     """Remove rounds of paths that are no longer planned."""
     for root in rounds_dir.iterdir():
         if root.name not in names:
-            shutil.rmtree(root)
+            discard(root)
 
 
 def _described(bank: Bank, i: int) -> dict[str, object]:
