@@ -1,11 +1,14 @@
+from pathlib import Path
+
 import pytest
 
 from worldstereo_cli.artifacts.manifest import Manifest
 from worldstereo_cli.errors import ArtifactError, InputError, RecipeError
 from worldstereo_cli.pipeline.folder import photos_in
 from worldstereo_cli.pipeline.reuse import Expectation, Selection, reason_to_build
+from worldstereo_cli.pipeline.run import RunOptions, run_scene
 from worldstereo_cli.pipeline.scene_file import SceneFile
-from worldstereo_cli.recipe import Recipe
+from worldstereo_cli.recipe import Recipe, load_recipe
 
 EXPECTED = Expectation({"scale": 1.0, "trajectories": ["up"]}, 0, {"lift": "abc"})
 
@@ -83,3 +86,40 @@ def test_a_damaged_record_is_refused_in_words(tmp_path, content):
     (tmp_path / "scene.json").write_text(content)
     with pytest.raises(ArtifactError):
         SceneFile.read(tmp_path)
+
+
+class Heard:
+    """A reporter that remembers its notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def run_planned(self, stages):
+        pass
+
+    def stage_started(self, name, reason):
+        pass
+
+    def progress(self, done, total, what):
+        pass
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def stage_ended(self, report):
+        pass
+
+
+@pytest.mark.parametrize(("free_mb", "is_told"), [(50_000.0, False), (800.0, True)])
+def test_what_is_not_expected_to_fit_is_said_beforehand(free_mb, is_told, tmp_path, monkeypatch):
+    monkeypatch.setattr("worldstereo_cli.pipeline.run.memory_limit_mb", lambda: free_mb)
+    photo = Path(__file__).parents[1] / "data" / "photos" / "mountain_path.jpg"
+    recipe = load_recipe("default", ["lift.depth=prior", "lift.long_side_px=2000"])
+    selection = Selection("lift", "reconstruct")
+    monkeypatch.setattr("worldstereo_cli.pipeline.run._Run.built", lambda self, reporter: [])
+    heard = Heard()
+    run_scene(photo, tmp_path / "scene", recipe, RunOptions(selection), heard)
+    assert bool(heard.notes) is is_told
+    if is_told:
+        assert "is expected to need" in heard.notes[0]
+        assert "0.8 GB are free; what fits: --set" in heard.notes[0]

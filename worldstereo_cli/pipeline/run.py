@@ -10,13 +10,13 @@ from worldstereo_cli.artifacts.manifest import Manifest
 from worldstereo_cli.artifacts.photo import photo_size
 from worldstereo_cli.errors import ArtifactError, InputError
 from worldstereo_cli.pipeline import bindings
-from worldstereo_cli.pipeline.estimate import Workload, estimate
+from worldstereo_cli.pipeline.estimate import Workload, estimate, setting_that_fits
 from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE, held, refuse_foreign
 from worldstereo_cli.pipeline.report import Reporter, SceneReport, StageReport
 from worldstereo_cli.pipeline.reuse import STAGES, VIEW, Decision, Selection
 from worldstereo_cli.pipeline.scene_file import SCENE_FILE, SceneFile
 from worldstereo_cli.pipeline.summaries import summary
-from worldstereo_cli.pipeline.trouble import peak_memory_mb, storage_words, trouble_in
+from worldstereo_cli.pipeline.trouble import memory_limit_mb, peak_memory_mb, storage_words, trouble_in
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import Recipe
 
@@ -58,6 +58,7 @@ def run_scene(
     stages = run.planned()
     if not options.dry_run:
         run.check_backends(stages, reporter)
+        run.warn_of_memory(stages, reporter)
         with storage_words(), held(scene_dir):
             stages = run.built(reporter)
     return SceneReport(scene_dir, stages, time.perf_counter() - started)
@@ -118,6 +119,18 @@ class _Run:
             needs = bindings.check_backends(self.binding.recipe, self.device)
             if needs is not None:
                 reporter.note(f"{self.binding.recipe.generate.backend}: {needs}")
+
+    def warn_of_memory(self, planned: list[StageReport], reporter: Reporter) -> None:
+        """Say beforehand what may not fit: a system that runs out may kill the process without a word."""
+        costs = {report.name: report.expected.memory_mb for report in planned if report.expected is not None}
+        limit = memory_limit_mb()
+        hungriest = max(costs, key=lambda name: costs[name], default="")
+        if hungriest and costs[hungriest] > limit:
+            fitting = setting_that_fits(hungriest, self._workload, limit)
+            reporter.note(
+                f"{hungriest} is expected to need {costs[hungriest] / 1000:.1f} GB, "
+                f"and {limit / 1000:.1f} GB are free" + (f"; what fits: {fitting}" if fitting else "")
+            )
 
     def built(self, reporter: Reporter) -> list[StageReport]:
         """Do what is to be done; the scene has to be held."""
