@@ -36,7 +36,7 @@ class LiftRecipe(_Section):
     """The photo is made this large at most; one splat for each pixel of this size is the default."""
     default_fov_deg: Annotated[float, Field(gt=5, lt=150)] = 60.0
     """Field of view of the longer side when neither EXIF, --fov nor the model gives a focal length."""
-    contraction: Positive = 8.0
+    contraction: Annotated[float, Field(ge=1, le=1000)] = 8.0
     """Depth beyond this many medians is contracted towards twice that bound (spec: far contraction)."""
 
 
