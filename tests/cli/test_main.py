@@ -1,5 +1,9 @@
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +83,55 @@ def test_an_interrupt_is_exit_130_and_says_that_the_same_command_resumes(capsys,
     monkeypatch.setattr(door, "app", interrupt)
     assert door.run([]) == 130
     assert "The same command resumes." in card(capsys)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+@pytest.mark.parametrize(
+    ("options", "remedy"), [([], "The same command resumes."), (["--force", "lift"], "without")]
+)
+def test_a_signal_within_a_command_is_told_through_the_parser(
+    number, code, options, remedy, tmp_path, capsys, monkeypatch
+):
+    def wait(*_args):
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    monkeypatch.setattr("worldstereo_cli.cli.running.run", wait)
+    before = signal.getsignal(number)
+    assert door.run(["run", "a.jpg", "--out", str(tmp_path), *options]) == code
+    assert signal.getsignal(number) is before
+    said = card(capsys)
+    assert "Interrupted; what is finished is kept." in said
+    assert remedy in said
+
+
+def test_a_live_view_is_ended_by_an_interrupt_without_complaint(tmp_path, capsys, monkeypatch):
+    def serve(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("worldstereo_cli.viewer.live.serve", serve)
+    assert door.run(["view", str(tmp_path)]) == 0
+    assert card(capsys) == ""
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    command = f"{sys.executable} -m worldstereo_cli recipe show default | head -c 10"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout == 'name = "de'
+    assert done.stderr == ""
+
+
+def test_output_that_cannot_be_written_is_told():
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "worldstereo_cli", "recipe", "show"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):

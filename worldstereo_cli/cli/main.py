@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -64,38 +65,39 @@ def run(arguments: list[str]) -> int:
         0 done, 1 some of a folder failed, 2 usage, 3 recipe, 4 input or artifact, 5 backend or
         weights missing, 6 out of memory, 130 interrupted. Bugs keep their traceback.
     """
-    signals = _heard_signals()
     if not os.environ.get("PYTHONWARNINGS"):
         # Libraries warn their own developers; what users should know is said in our own words.
         warnings.simplefilter("ignore")
-    try:
-        result = app(arguments, prog_name="worldstereo", standalone_mode=False)
-    except WorldStereoError as error:
-        return _told(error)
-    except BrokenPipeError:
-        return _EXIT_BROKEN_PIPE
-    except OSError as error:
-        told = storage_error(error)
-        if told is None:
-            raise
-        return _told(told)
-    except _USAGE_ERROR as error:
-        _card(_message(error), _help_for(error))
-        return EXIT_USAGE
-    except (KeyboardInterrupt, typer.Abort):
-        return _interrupted(arguments, signals)
-    except typer.Exit as leave:
-        return leave.exit_code
-    # Typer may return the exit code of an interrupt instead of passing it on.
-    if signals and result == EXIT_INTERRUPTED:
-        return _interrupted(arguments, signals)
-    return result if isinstance(result, int) else 0
+    with _heard_signals() as signals:
+        try:
+            result = app(arguments, prog_name="worldstereo", standalone_mode=False)
+        except WorldStereoError as error:
+            return _told(error)
+        except BrokenPipeError:
+            return _EXIT_BROKEN_PIPE
+        except OSError as error:
+            told = storage_error(error)
+            if told is None:
+                raise
+            return _told(told)
+        except _USAGE_ERROR as error:
+            _card(_message(error), _help_for(error))
+            return EXIT_USAGE
+        except (KeyboardInterrupt, typer.Abort):
+            return _interrupted(arguments, signals)
+        except typer.Exit as leave:
+            return leave.exit_code
+        # Typer may return the exit code of an interrupt instead of passing it on.
+        if signals and result == EXIT_INTERRUPTED:
+            return _interrupted(arguments, signals)
+        return result if isinstance(result, int) else 0
 
 
-def _heard_signals() -> list[int]:
+@contextmanager
+def _heard_signals() -> Iterator[list[int]]:
     """Let signals that ask the process to end raise, so that drafts are cleared away.
 
-    Returns:
+    Yields:
         A list that fills with the numbers of those that came.
     """
     heard: list[int] = []
@@ -104,13 +106,18 @@ def _heard_signals() -> list[int]:
         heard.append(number)
         raise KeyboardInterrupt
 
-    if threading.current_thread() is threading.main_thread():
-        for name in _SIGNALS:
-            number = getattr(signal, name, None)
-            # What the caller ignores stays ignored: nohup does that.
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, end)
-    return heard
+    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    # What the caller ignores stays ignored: nohup does that.
+    before = {n: h for n in numbers if (h := signal.getsignal(n)) not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupted(arguments: list[str], signals: list[int]) -> int:
