@@ -43,6 +43,27 @@ def test_a_released_model_completes_the_frames_of_a_run(tmp_path, small_photo, s
     assert record["stages"]["generate"]["state"] == "done"
 
 
+@pytest.mark.slow
+def test_a_dry_run_and_reuse_know_the_model(tmp_path, small_photo, capsys):
+    weights = write_released(tmp_path / "weights", sharded=False)
+    arguments = ["run", str(small_photo), "--out", str(tmp_path / "scene"), "--recipe", "preview"]
+    arguments += ["--until", "generate", "--set", f"generate.backend={weights}", "--json", "-q"]
+
+    def told() -> dict[str, dict]:
+        assert run([*arguments, "--dry-run"]) == 0
+        return {stage["name"]: stage for stage in json.loads(capsys.readouterr().out)["stages"]}
+
+    cost = told()["generate"]["expected"]
+    assert cost["seconds"] > 0
+    assert cost["memory_mb"] > 0
+    assert run(arguments) == 0
+    capsys.readouterr()
+    assert {stage["state"] for stage in told().values()} == {"reused"}
+    # Weights that changed: a byte more in a file beside them.
+    (weights / "note.txt").write_text("trained on")
+    assert told()["generate"]["reason"] == "weights changed"
+
+
 @pytest.mark.parametrize("recipe", ["fast", "quality", "camera"])
 def test_a_recipe_without_its_weights_says_so_before_any_stage(tmp_path, small_photo, recipe, capsys):
     if find_weights_here(load_recipe(recipe).generate.backend):

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from worldstereo_cli.pipeline.report import StageReport
 
 _SHOWN_ABOVE = ("state", "seconds", "peak_memory_mb", "megabytes")
-_BASIS = "expected on two cores; the first run of all compiles kernels for a minute more"
+_BASIS = (
+    "expected on two cores, splats without a GPU; the first run of all compiles kernels for a minute more"
+)
 
 
 def scene_lines(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -135,6 +135,27 @@ def check_backends(recipe: Recipe, device: str) -> str | None:
     return describe_needs(video_choice(recipe.generate), device, long_side, long_side * 2 // 3)
 
 
+def clip_cost(recipe: Recipe, device: str) -> tuple[float, float] | None:
+    """Return what a model takes for one path: seconds, and 10^6 bytes of its device; None for `warp`.
+
+    Raises:
+        BackendError, OutOfMemory: As `check_backends`.
+    """
+    from worldstereo_cli.models.video.factory import WARP, make_video_backend
+
+    if recipe.generate.backend == WARP:
+        return None
+    from worldstereo_cli.models.video.worldstereo import WorldStereoBackend
+    from worldstereo_cli.stages.generate_cameras_to_frames import video_choice
+
+    backend = make_video_backend(video_choice(recipe.generate), device)
+    if not isinstance(backend, WorldStereoBackend):
+        raise TypeError(f"Expected a model, got {type(backend).__name__}.")
+    long_side = recipe.lift.long_side_px
+    plan = backend.plan(backend.clip_size(long_side, long_side * 2 // 3))
+    return plan.seconds, plan.peak_bytes / 1e6
+
+
 def build(name: str, binding: Binding, device: str, progress: Progress) -> Manifest:
     """Run one stage."""
     scene, recipe, seed = binding.scene_dir, binding.recipe, binding.recipe.seed

@@ -39,6 +39,8 @@ class Workload:
     recipe: Recipe
     rounds_kept: int = 0
     """Of the paths, those whose frames are there already."""
+    clip: tuple[float, float] | None = None
+    """Of a frame backend that is a model: seconds of one path, and memory of its device in 10^6 bytes."""
 
     @property
     def megapixels(self) -> float:
@@ -81,7 +83,6 @@ class Workload:
 def estimate(stage: str, work: Workload) -> Estimate:
     """Say what a stage is expected to cost."""
     mp, splats = work.megapixels, _splats_m(work)
-    frames = work.num_paths * work.num_frames
     match stage:
         case "lift":
             network_mb = 0 if work.recipe.lift.depth == "prior" else 110
@@ -89,8 +90,7 @@ def estimate(stage: str, work: Workload) -> Estimate:
         case "plan":
             return Estimate(0.2 + 0.28 * mp * work.num_paths, 330 + 220 * mp, 0.3)
         case "generate":
-            new = max(0, work.num_paths - work.rounds_kept) * work.num_frames
-            return Estimate(0.5 + 0.95 * mp * new, 430 + 35 * mp * frames, (40 + 9 * new) * mp)
+            return _generate(work)
         case "reconstruct":
             recipe = work.recipe.reconstruct
             views = 1 + work.num_paths * min(work.num_frames, recipe.frames_per_path)
@@ -100,6 +100,16 @@ def estimate(stage: str, work: Workload) -> Estimate:
             return _view(work)
         case other:
             raise ValueError(f"Expected a stage, got {other!r}.")
+
+
+def _generate(work: Workload) -> Estimate:
+    """Estimate what completes the frames: `warp`, or a model that knows what a clip costs."""
+    mp, rounds = work.megapixels, max(0, work.num_paths - work.rounds_kept)
+    new, frames = rounds * work.num_frames, work.num_paths * work.num_frames
+    memory_mb, disk_mb = 430 + 35 * mp * frames, (40 + 9 * new) * mp
+    if work.clip is None:
+        return Estimate(0.5 + 0.95 * mp * new, memory_mb, disk_mb)
+    return Estimate(rounds * work.clip[0], max(memory_mb, work.clip[1]), disk_mb)
 
 
 def _view(work: Workload) -> Estimate:

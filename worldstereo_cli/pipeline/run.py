@@ -134,7 +134,8 @@ class _Run:
 
     def built(self, reporter: Reporter) -> list[StageReport]:
         """Do what is to be done; the scene has to be held."""
-        # Planned anew: a complete draft that a killed run left may have been put in its place.
+        # Anew: another run may have ended since, and a draft that one left may have been put in its place.
+        self.record = _open_record(self.binding, self.selection)
         planned = self.planned()
         reporter.run_planned(planned)
         for report in planned:
@@ -162,7 +163,7 @@ class _Run:
             size = photo_size(self.binding.photo, recipe.lift.long_side_px)
         else:
             size = tuple(Manifest.read(scene / "lift", "lift").facts["size_px"])
-        return Workload.of(recipe, size)
+        return replace(Workload.of(recipe, size), clip=bindings.clip_cost(recipe, self.device))
 
     def _reason_to_show(self, decisions: list[Decision]) -> str | None:
         outputs = (VIEWER_PAGE, FLYTHROUGH)
