@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,3 +153,13 @@ def test_models_join_the_group_of_their_name():
     models = read_catalogue(CATALOGUE.replace("Oak chair", "Floor lamp"))
     assert [group_of(model) for model in models] == ["pack_lamp", "pack_small"]
     assert set(map(group_of, models)) <= set(MESH_GROUPS)
+
+
+def test_photographs_that_we_measure_on_dress_no_scene():
+    photos = Path(__file__).parents[2] / "data" / "photos"
+    rows = [line.split("|") for line in (photos / "CREDITS.md").read_text().splitlines() if ".jpg" in line]
+    measured = {(row[2].strip().split()[0].lower(), row[3].strip()) for row in rows}
+    assert len(measured) == len(list(photos.glob("*.jpg")))
+    for picture in json.loads(SELECTION.read_text())["pictures"]:
+        name = Path(picture["path"]).stem.lower()
+        assert not any(name.startswith(title) and author == picture["author"] for title, author in measured)
