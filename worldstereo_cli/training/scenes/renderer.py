@@ -123,7 +123,11 @@ class SceneRenderer:
             BackendError: A compiler or CuPy is missing.
             InputError: `assets_dir` holds no asset pack.
         """
-        self.device = torch.device(device)
+        # "cuda" alone is whichever GPU is current; the kernels must be loaded on the same one.
+        is_current = str(device) == "cuda"
+        self.device = (
+            torch.device("cuda", torch.cuda.current_device()) if is_current else torch.device(device)
+        )
         library = build_library(assets_dir)
         self._backend: _Backend
         if self.device.type == "cuda":
@@ -270,7 +274,7 @@ class _GpuBackend:
         else:
             cubin = compile_gpu(capability, default_cache_dir())
         self._device = device
-        with cupy.cuda.Device(device.index or 0):
+        with cupy.cuda.Device(device.index):
             module = cupy.RawModule(path=str(cubin))
             self._generate = module.get_function("generate")
             self._render = module.get_function("render")
@@ -293,7 +297,7 @@ class _GpuBackend:
         shared = (*(b.data_ptr() for b in buffers), self._header.data_ptr(), seeds.data_ptr())
         size = (np.int32(job.width_px), np.int32(job.height_px))
         stream = self._cupy.cuda.ExternalStream(torch.cuda.current_stream(self._device).cuda_stream)
-        with self._cupy.cuda.Device(self._device.index or 0), stream:
+        with self._cupy.cuda.Device(self._device.index), stream:
             self._generate((count,), (GENERATE_THREADS,), (*shared, mixture.data_ptr(), *size))
             grid = (-(-job.width_px // TILE_EDGE), -(-job.height_px // TILE_EDGE), count)
             outputs = (job.rgb.data_ptr(), job.depth.data_ptr(), job.info.data_ptr())
