@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from worldstereo_cli.training.scenes import (
     SceneRenderer,
     preview_srgb,
 )
+from worldstereo_cli.training.scenes.plants import _core
 from worldstereo_cli.training.scenes.renderer import mixture_weights
 
 pytestmark = pytest.mark.skipif(
@@ -144,3 +146,48 @@ def test_a_wrong_mixture_is_refused():
         mixture_weights({"castle": 1.0})
     with pytest.raises(ValueError, match="positive sum"):
         mixture_weights({"room": 0.0})
+
+
+def test_some_clouds_reach_the_horizon_and_are_sky(renderer):
+    # Far above all ground, through a lens that sees two and a half degrees over the horizon.
+    pose = torch.eye(4).repeat(40, 1, 1)
+    pose[:, 1, 3] = -900.0
+    batch = renderer.render(
+        range(40), WIDTH, HEIGHT, mixture={"nature": 1.0}, cameras=SceneCameras(pose, lens(270.0, 40))
+    )
+    assert batch.sky[:, :11].all()
+    low_sky = batch.rgb_linear[:, :, :11].mean(1).flatten(1)
+    contrast = low_sky.std(1) / low_sky.mean(1)
+    # Without them the most uneven of these skies, with a glow of the sun, varies by 4 %.
+    assert (contrast > 0.05).sum() >= 4
+
+
+def test_snow_lies_in_patches_and_is_ground(renderer):
+    pose = looking_down(60.0, 40)
+    batch = renderer.render(
+        range(40), WIDTH, HEIGHT, mixture={"nature": 1.0}, cameras=SceneCameras(pose, lens(30.0, 40))
+    )
+    luminance = batch.rgb_linear.mean(1).flatten(1)
+    spread = luminance.quantile(0.95, dim=1) / luminance.quantile(0.05, dim=1)
+    assert not batch.sky.any()
+    # Snowfields beside bare ground; without them the ratio is at most 5.
+    assert (spread > 7).sum() >= 3
+
+
+@pytest.mark.gpu
+def test_every_gpu_renders_the_same_scenes():
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    first, second = (SceneRenderer(f"cuda:{index}").render(range(4), WIDTH, HEIGHT) for index in range(2))
+    assert second.depth_m.device.index == 1
+    assert torch.equal(first.depth_m.cpu(), second.depth_m.cpu())
+
+
+def test_a_crown_in_leaf_is_closed_inside():
+    # Triangles all around a point fill its whole sphere of directions.
+    # Source: Van Oosterom & Strackee 1983, "The Solid Angle of a Plane Triangle".
+    corners = _core(np.array([[0.3, -0.2, 0.1, 0.5]])) - [0.3, -0.2, 0.1]
+    a, b, c = (corners[:, k] / np.linalg.norm(corners[:, k], axis=1, keepdims=True) for k in range(3))
+    volume = (a * np.cross(b, c)).sum(1)
+    dots = 1 + (a * b).sum(1) + (b * c).sum(1) + (c * a).sum(1)
+    assert abs((2 * np.arctan2(volume, dots)).sum()) == pytest.approx(4 * np.pi, rel=1e-6)

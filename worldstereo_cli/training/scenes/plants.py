@@ -20,22 +20,35 @@ def _leaves(centers: F64, normals: F64, size: float, rng: np.random.Generator, s
     return np.concatenate([np.stack([stem, left, tip], 1), np.stack([stem, tip, right], 1)])
 
 
-def _blob(rng: np.random.Generator, count: int, lumps: int) -> tuple[F64, F64]:
-    """Points on the upper outside of a cluster of balls, and outward normals."""
+def _blob(rng: np.random.Generator, count: int, lumps: int) -> tuple[F64, F64, F64]:
+    """Points on the outside of a cluster of balls, outward normals, and the balls, (l, 4): middle, radius."""
     middle = rng.normal(size=(lumps, 3)) * [0.42, 0.3, 0.42]
     radius = rng.uniform(0.25, 0.5, lumps)
     which = rng.integers(0, lumps, count)
     d = rng.normal(size=(count, 3))
     d /= np.linalg.norm(d, axis=1, keepdims=True)
-    return middle[which] + d * (radius[which] * rng.uniform(0.6, 1.05, count))[:, None], d
+    points = middle[which] + d * (radius[which] * rng.uniform(0.55, 1.15, count))[:, None]
+    return points, d, np.concatenate([middle, radius[:, None]], 1)
+
+
+def _core(balls: F64) -> F64:
+    """Closed lumps inside the outer leaves: a crown in leaf hides what is behind it."""
+    polar, angle = np.linspace(0, np.pi, 7)[:, None], np.linspace(0, 2 * np.pi, 10)[None]
+    shell = np.stack(
+        [np.sin(polar) * np.cos(angle), np.cos(polar) + 0 * angle, np.sin(polar) * np.sin(angle)], -1
+    )
+    return np.concatenate([grid_mesh(ball[:3] + 0.62 * ball[3] * shell) for ball in balls])
 
 
 def crown(rng: np.random.Generator) -> Mesh:
-    """Make one crown."""
-    centers, normals = _blob(rng, int(rng.integers(900, 2200)), int(rng.integers(5, 14)))
-    leaves = _leaves(centers, normals, rng.uniform(0.035, 0.08), rng)
+    """Make one crown: in two of three the leaves are fine and close, in the others the sky shows through."""
+    is_close = rng.random() < 0.67
+    count = int(rng.integers(2200, 4000) if is_close else rng.integers(900, 2200))
+    centers, normals, balls = _blob(rng, count, int(rng.integers(5, 14)))
+    size = rng.uniform(0.02, 0.045) if is_close else rng.uniform(0.035, 0.08)
     twigs = [tube_mesh(np.linspace([0, -0.7, 0], centers[i] * 0.9, 4), 0.012, 3) for i in range(14)]
-    return make_mesh("crown", np.concatenate([leaves, *twigs]), creases_deg=1, size_m=4)
+    parts = [_leaves(centers, normals, size, rng), *twigs, *([_core(balls)] if is_close else [])]
+    return make_mesh("crown", np.concatenate(parts), creases_deg=1, size_m=4)
 
 
 def conifer(rng: np.random.Generator) -> Mesh:
@@ -52,9 +65,10 @@ def conifer(rng: np.random.Generator) -> Mesh:
 
 def bush(rng: np.random.Generator) -> Mesh:
     """Make one bush."""
-    centers, normals = _blob(rng, int(rng.integers(700, 1400)), int(rng.integers(4, 9)))
-    centers[:, 1] = np.abs(centers[:, 1])
-    return make_mesh("bush", _leaves(centers, normals, rng.uniform(0.04, 0.1), rng), creases_deg=1, size_m=1)
+    centers, normals, balls = _blob(rng, int(rng.integers(900, 2200)), int(rng.integers(4, 9)))
+    centers[:, 1], balls[:, 1] = np.abs(centers[:, 1]), np.abs(balls[:, 1])
+    leaves = _leaves(centers, normals, rng.uniform(0.03, 0.08), rng)
+    return make_mesh("bush", np.concatenate([leaves, _core(balls)]), creases_deg=1, size_m=1)
 
 
 def _blades(rng: np.random.Generator, count: int, width: float, droop: float, lean: float) -> F64:

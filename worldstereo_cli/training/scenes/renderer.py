@@ -27,15 +27,15 @@ CATEGORIES = (
     "abstract",
 )
 DEFAULT_MIXTURE: Mapping[str, float] = {
-    "room": 0.2,
-    "handheld": 0.22,
-    "tabletop": 0.18,
+    "room": 0.18,
+    "handheld": 0.2,
+    "tabletop": 0.14,
     "street": 0.1,
-    "driving": 0.1,
-    "nature": 0.08,
-    "portrait": 0.06,
+    "driving": 0.12,
+    "nature": 0.11,
+    "portrait": 0.1,
     "aerial": 0.02,
-    "abstract": 0.04,
+    "abstract": 0.03,
 }
 # Sizes of source/scene.h and source/gpu.cu.
 MAX_PRIMITIVES = 1024

@@ -158,7 +158,7 @@ _MAKERS: tuple[tuple[Callable[[np.random.Generator], Mesh], int], ...] = (
     (_vase, 10),
     (_lampshade, 6),
     (_rock, 10),
-    (plants.crown, 10),
+    (plants.crown, 14),
     (plants.conifer, 5),
     (plants.bush, 6),
     (plants.houseplant, 14),

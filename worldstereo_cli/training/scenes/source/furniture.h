@@ -200,9 +200,11 @@ DEVICE_CALL void desk(Builder& b, Frame f, float wide, float deep) {
 // A counter with doors, things on top, a sink or a stove, cupboards above.
 DEVICE_CALL void kitchen_run(Builder& b, Frame f, float wide, bool cupboards) {
   Rng& r = b.rng;
-  int body = material(b, chance(r, .5f) ? WHITE : TIMBER), top = material(b, chance(r, .5f) ? STONE : TIMBER), knob = material(b, METAL), tile = material(b, WALL);
+  bool lacquered = chance(r, .3f);
+  int body = material(b, lacquered ? CAR_PAINT : chance(r, .5f) ? WHITE : TIMBER), top = material(b, chance(r, .5f) ? STONE : TIMBER), knob = material(b, METAL), tile = material(b, WALL);
   float d = .6f, h = .9f;
   b.materials[top].bump = 0;
+  if (lacquered) b.materials[body].reflect = uniform(r, 0, .5f);
   box(b, f, body, vec(0, .08f, -.02f), vec(wide, h - .12f, d - .06f));
   door_fronts(b, f, body, knob, wide, .1f, h - .05f, d * .5f - .04f);
   box(b, f, top, vec(0, h - .04f, 0), vec(wide, .04f, d + .02f));

@@ -10,7 +10,8 @@
 DEVICE_CALL void clear_scene(Scene& s, u32 seed) {
   s.primitive_count = s.material_count = s.leaf_count = s.light_count = s.window_count = 0;
   s.valid = 0;
-  s.cloud = s.fog = s.hill = s.mountain = s.snow = s.sky_turn = 0;
+  s.cloud = s.heap = s.fog = s.hill = s.mountain = s.snow = s.ridged = s.snowfields = s.sky_turn = 0;
+  s.ripple = .08f;
   s.cloud_scale = s.contact = 1;
   s.hill_frequency = .1f;
   s.mountain_frequency = .01f;

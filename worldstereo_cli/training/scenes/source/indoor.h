@@ -199,6 +199,23 @@ DEVICE_CALL void furnish_walls(Builder& b, Room room, int style, float density) 
   }
 }
 
+// A wall across the room with an opening: a view into the next room.
+DEVICE_CALL void partition(Builder& b, Room room) {
+  Rng& r = b.rng;
+  bool across = chance(r, .5f);
+  float run = across ? room.wide : room.deep, at = uniform(r, -.2f, .2f) * (across ? room.deep : room.wide);
+  float gap = uniform(r, .8f, fminf(2.6f, run * .6f)), middle = uniform(r, -.3f, .3f) * (run - gap), high = chance(r, .8f) ? uniform(r, 2.f, 2.15f) : room.high;
+  Frame f = across ? frame_at(0, 0, at, 0) : frame_at(at, 0, 0, PI * .5f);
+  int wall = chance(r, .6f) ? 1 : material(b, WALL), trim = material(b, chance(r, .6f) ? WHITE : TIMBER);
+  for (int i = -1; i < 2; i += 2) {
+    float edge = middle + i * gap * .5f, wide = run * .5f - i * edge;
+    box(b, f, wall, vec(edge + i * wide * .5f, 0, 0), vec(wide, room.high, .12f));
+    box(b, f, trim, vec(edge + i * .03f, 0, 0), vec(.07f, high, .15f));
+    if (wide > 1.f && chance(r, .5f)) wall_thing(b, frame_in(f, edge + i * wide * .5f, 0, i * .06f, i > 0 ? 0 : PI));
+  }
+  if (high < room.high) box(b, f, wall, vec(middle, high, 0), vec(gap, room.high - high, .12f));
+}
+
 DEVICE_CALL void dining_set(Builder& b, Frame f) {
   Rng& r = b.rng;
   float w = uniform(r, .8f, 2.f), d = uniform(r, .7f, 1.f), h = uniform(r, .7f, .77f);
@@ -233,8 +250,8 @@ DEVICE_CALL void furnish_middle(Builder& b, Room room, int style) {
     else if (style == STORAGE && u < .75f) {  // a garage
       if (mesh(b, f, chance(r, .5f) ? PACK_VEHICLE : PACK_OUTDOOR, material(b, METAL), vec(0, 0, 0), uniform(r, .8f, 1.3f))) note(b, f, .6f);
     }
-    else if (u < .8f) chair(b, f);
-    else if (u < .88f) person(b, f, uniform(r, 1.5f, 1.9f), chance(r, .3f));
+    else if (u < .76f) chair(b, f);
+    else if (u < .87f) person(b, f, uniform(r, 1.4f, 1.9f), chance(r, .4f));
     else if (u < .91f) animal(b, f, uniform(r, .3f, .7f));
     else if (u < .95f) sofa(b, f, uniform(r, .8f, 1.8f));
     else staircase(b, f, uniform(r, .8f, 1.2f), pick(r, 4, 12));
@@ -303,6 +320,7 @@ DEVICE_CALL void furnished_room(Builder& b, float aspect, bool handheld) {
   furnish_walls(b, room, style, uniform(r, .6f, 1.f));
   furnish_middle(b, room, style);
   ceiling_things(b, room);
+  if (style != CORRIDOR && room.wide > 3 && room.deep > 3 && chance(r, .15f)) partition(b, room);
   int n = pick(r, 0, style == STORAGE ? 20 : 9);
   Frame f = frame_at(0, 0, 0, 0);
   clutter(b, f, vec(0, 0, 0), room.wide, room.deep, n, .4f);
@@ -336,6 +354,12 @@ DEVICE_CALL void tabletop(Builder& b, float aspect) {
     else small_thing(b, f, at, s);
   }
   if (chance(r, .3f)) computer(b, frame_in(f, normal(r) * .1f, 0, -deep * .1f, normal(r) * .3f), height);
+  int boards = chance(r, .2f) ? pick(r, 1, 4) : 0;  // prints and boards that lean behind the things
+  for (int i = 0; i < boards; i++) {
+    float w = uniform(r, .3f, 1.f), h = uniform(r, .25f, .8f);
+    Turn lean = {uniform(r, -.7f, .7f), uniform(r, -.5f, 0.f), normal(r) * .06f};
+    add(b, f, BOX, material(b, chance(r, .6f) ? PICTURE : ANY), vec(uniform(r, -.4f, .4f) * wide, height + h * .48f, -deep * uniform(r, .1f, .5f)), vec(w * .5f, h * .5f, .01f), lean);
+  }
   for (int i = 0; i < 3; i++) if (chance(r, .4f)) chair(b, frame_in(f, uniform(r, -.5f, .5f) * wide, 0, (i & 1 ? 1 : -1) * (deep * .5f + .35f), uniform(r, 0, TAU)));
   furnish_walls(b, room, pick(r, 0, STORAGE), .5f);
   b.scene->contact = uniform(r, .1f, .4f);

@@ -176,6 +176,16 @@ DEVICE_CALL Vec3 sky_map_color(const World& w, Vec3 d) {
   return mix(mix(vec(row + x0), vec(row + x1), u), mix(vec(next + x0), vec(next + x1), u), v);
 }
 
+// Heaped clouds: bright billows with grey undersides and outlines as firm as a ridge's.
+DEVICE_CALL Vec3 heaped_clouds(const Scene& s, Vec3 d, Vec3 clear) {
+  float k = 2.4f * s.cloud_scale;
+  Vec3 p = vec(d.x * k, d.y * k * 1.8f, d.z * k), above = p + vec(s.sun[0] * .1f, .14f, s.sun[2] * .1f);
+  float n = fractal(p, 6, s.seed + 57u, 0), higher = fractal(above, 4, s.seed + 57u, 0);
+  float cover = smooth(0.f, .09f, n - 1 + s.heap), lit = saturate(.55f + 3.5f * (n - higher));
+  Vec3 billow = mix(vec(.4f, .43f, .49f), gray(1.1f), lit) * (s.horizon[1] * .6f + .5f);
+  return mix(clear, billow, cover);
+}
+
 DEVICE_CALL Vec3 sky_color(const World& w, Vec3 d) {
   const Scene& s = *w.scene;
   Vec3 horizon = vec(s.horizon), color = mix(horizon, vec(s.zenith), sqrtf(fmaxf(d.y, 0.f)));
@@ -185,6 +195,7 @@ DEVICE_CALL Vec3 sky_color(const World& w, Vec3 d) {
     Vec3 white = mix(vec(.55f, .57f, .6f), gray(1.f), smooth(0.3f, 0.8f, n + 0.1f));
     color = mix(color, white * (horizon.y * 0.6f + 0.5f), cover);
   }
+  if (s.heap > 0 && d.y > -.05f) color = heaped_clouds(s, d, color);
   float glow = fmaxf(dot(d, vec(s.sun)), 1e-6f);
   float disk = glow > 0.9995f ? 3.f : 0.f;
   return color + vec(s.sun_color) * (0.25f * powf(glow, 60.f) + 0.08f * powf(glow, 6.f) + disk);

@@ -37,14 +37,20 @@ DEVICE_CALL void nature(Builder& b, float aspect) {
   s.hill = log_uniform(r, .08f, 5.f);
   s.hill_frequency = log_uniform(r, .02f, .2f) / (1 + .3f * s.hill);
   if (chance(r, .6f)) {
-    s.mountain = log_uniform(r, 4.f, 260.f);
-    s.mountain_start = s.mountain * uniform(r, .3f, 1.5f) + 5;
-    s.mountain_end = s.mountain_start + s.mountain * uniform(r, 1.f, 5.f);
+    s.mountain = log_uniform(r, 4.f, 350.f);
+    s.mountain_start = s.mountain * uniform(r, .2f, 1.3f) + 5;
+    s.mountain_end = s.mountain_start + s.mountain * log_uniform(r, .6f, 5.f);
     s.mountain_frequency = uniform(r, .4f, 1.2f) / (s.mountain * 2 + 10);
-    s.snow = s.mountain > 40 && chance(r, .6f);
+    s.ridged = s.mountain > 15 && chance(r, .65f);
+    s.snow = s.mountain > 40 && s.ridged > .5f && chance(r, .5f);
     if (chance(r, .5f) && s.fog == 0) s.fog = log_uniform(r, .0003f, .004f);
   }
-  if (chance(r, .35f)) s.water = -s.hill * uniform(r, -.15f, .5f), s.water_material = material(b, ANY);
+  if (chance(r, .22f)) s.snowfields = chance(r, .3f) ? 1.6f : uniform(r, .2f, 1.f);
+  if (chance(r, .35f)) {
+    s.water = -s.hill * uniform(r, -.15f, .5f);
+    s.water_material = material(b, ANY);
+    s.ripple = chance(r, .4f) ? uniform(r, 0, .015f) : uniform(r, .02f, .12f);
+  }
   float base = terrain_height(s, 0, 0, TERRAIN_OCTAVES);
   if (s.water > -1e5f) base = fmaxf(base, s.water);
   float y = chance(r, .8f) ? uniform(r, .5f, 2.f) : log_uniform(r, 2, 25);
@@ -82,21 +88,35 @@ DEVICE_CALL void portrait(Builder& b, float aspect) {
   else nature(b, aspect);
   bool narrow = chance(r, .5f);
   set_lens(s, narrow ? uniform(r, 22, 50) : uniform(r, 50, 75), aspect);
-  float u = uniform(r), size = u < .55f ? uniform(r, .5f, 1.7f) : u < .8f ? uniform(r, .3f, .9f) : uniform(r, .1f, .5f);
+  float u = uniform(r), size = u < .5f ? uniform(r, .5f, 1.7f) : u < .66f ? uniform(r, .3f, .9f) : u < .76f ? uniform(r, .9f, 1.8f)
+                                 : u < .86f ? uniform(r, .3f, 1.2f) : uniform(r, .1f, .5f);
   float vertical = 2 * s.tan_y, distance = clamp(size / (vertical * uniform(r, .4f, 1.1f)), .35f, indoors ? 2.2f : 6.f);
   Vec3 forward = vec(s.forward), eye = vec(s.eye), right = vec(s.right);
   set_camera(s, eye, atan2f(forward.x, forward.z), clamp(asinf(forward.y), -.25f, .2f), camera_roll(r));
   forward = vec(s.forward);
   Vec3 at = eye + forward * distance + right * (normal(r) * .2f * distance * s.tan_x);
   float facing = atan2f(forward.x, forward.z) + PI + normal(r) * .5f;
-  if (u < .55f) {
+  if (u < .5f) {
     bool crowd = chance(r, .25f);
     for (int i = 0; i < (crowd ? 3 : 1); i++) {
-      float height = uniform(r, 1.5f, 1.9f), top = at.y + size * .38f;
+      float height = chance(r, .2f) ? uniform(r, 1.f, 1.4f) : uniform(r, 1.5f, 1.9f), top = at.y + size * .38f;
       person(b, frame_at(at.x + (i ? sign(r) * .55f : 0), top - height, at.z + (i ? uniform(r, 0.f, .4f) : 0), facing), height, false);
     }
-  } else if (u < .8f) {
+  } else if (u < .66f) {
     animal(b, frame_at(at.x, at.y - size * .6f, at.z, facing + normal(r)), size);
+  } else if (u < .76f) {
+    Frame f = frame_at(at.x, fmaxf(at.y - size * .5f, eye.y - 1.6f), at.z, facing + uniform(r, .6f, 2.4f) * sign(r));
+    if (chance(r, .5f)) bicycle(b, f);
+    else motorcycle(b, f);
+  } else if (u < .86f) {
+    Frame f = frame_at(at.x, at.y - size * .5f, at.z, facing);
+    int leaf = material(b, LEAF), count = pick(r, 1, 4);
+    if (leaf != NO_MATERIAL) b.materials[leaf].cut = 0;
+    for (int i = 0; i < count; i++) {
+      Vec3 place = vec(normal(r) * size * .35f, 0, normal(r) * size * .35f);
+      if (chance(r, .4f)) pot_plant(b, f, place, size);
+      else if (!mesh(b, f, chance(r, .5f) ? HOUSEPLANT : BUSH, leaf, place, size)) bush(b, f, place, size, leaf);
+    }
   } else {
     Frame f = frame_at(at.x, at.y - size * .5f, at.z, facing);
     box(b, f, material(b, TIMBER), vec(0, -.04f, 0), vec(size * 3, .04f, size * 2));

@@ -80,6 +80,7 @@ struct Scene {
   float tan_x, tan_y;  // tangents of half the field of view
   float sun[3], sun_color[3], ambient[3], zenith[3], horizon[3];
   float cloud, cloud_scale, fog;
+  float heap;  // cover of heaped clouds, which reach down to the horizon; 0 none
   int sky_map;  // panorama whose light falls into the scene, or -1
   float sky_turn;
   int light_count;
@@ -90,6 +91,9 @@ struct Scene {
   int ground, ground_material, slope_material, water_material;
   float hill, hill_frequency, mountain, mountain_frequency, mountain_start, mountain_end;
   float water, snow;
+  float ridged;  // 1: mountains are ridges, 0: domes
+  float snowfields;  // share of the terrain under snow, in patches
+  float ripple;      // steepness of waves: 0 is a mirror
   float contact;  // reach of contact shadows, metres
   u32 seed;
 };

@@ -29,6 +29,7 @@ DEVICE_CALL void outdoor_light(Builder& b) {
     store(s.ambient, vec(.4f, .35f, .45f) * uniform(r, .3f, .9f));
   }
   s.cloud_scale = uniform(r, .5f, 2.f);
+  if (chance(r, .35f)) s.heap = uniform(r, .38f, .68f);
   s.sky_turn = uniform(r, 0, TAU);
   if (b.library.sky_count > 0 && chance(r, .5f)) s.sky_map = pick(r, 0, b.library.sky_count - 1);
   if (chance(r, .35f)) s.fog = log_uniform(r, .0006f, .02f);
@@ -106,6 +107,35 @@ DEVICE_CALL void bicycle(Builder& b, Frame f) {
   rod(b, f, m, vec(0, .33f, .5f), bar, .018f);
   rod(b, f, tyre, bar + vec(-.28f, .05f, -.05f), bar + vec(.28f, .05f, -.05f), .014f);
   box(b, f, tyre, seat, vec(.13f, .05f, .25f));
+}
+
+DEVICE_CALL void motorcycle(Builder& b, Frame f) {
+  Rng& r = b.rng;
+  int tyre = material(b, BLACK), steel = material(b, METAL), paint = material(b, CAR_PAINT), seat = material(b, LEATHER);
+  Turn axle = {0, 0, 1.5708f};
+  for (int i = -1; i < 2; i += 2) {
+    Vec3 hub = vec(0, .31f, i * .68f);
+    for (int k = 0; k < 12; k++) {
+      float a = k * TAU / 12, c = a + TAU / 12;
+      rod(b, f, tyre, hub + vec(0, .26f * sinf(a), .26f * cosf(a)), hub + vec(0, .26f * sinf(c), .26f * cosf(c)), .055f);
+      if (k % 2 == 0) rod(b, f, steel, hub, hub + vec(0, .24f * sinf(a), .24f * cosf(a)), .008f);
+    }
+    add(b, f, CYLINDER, steel, hub, vec(.12f, .04f, .12f), axle);
+    add(b, f, ELLIPSOID, paint, hub + vec(0, .3f, i * .05f), vec(.08f, .03f, .25f));
+    rod(b, f, steel, vec(i * .09f, .31f, .68f), vec(i * .09f, .95f, .42f), .025f);
+    rod(b, f, steel, vec(i * .12f, .31f, -.68f), vec(i * .1f, .7f, -.5f), .025f);
+    rod(b, f, tyre, vec(i * .05f, 1.f, .4f), vec(i * .36f, 1.05f, .28f), .016f);
+    rod(b, f, steel, vec(i * .3f, 1.05f, .3f), vec(i * .34f, 1.22f, .32f), .006f);
+    add(b, f, ELLIPSOID, steel, vec(i * .34f, 1.24f, .32f), vec(.06f, .05f, .015f));
+  }
+  ball(b, f, paint, vec(0, .86f, .16f), vec(.15f, .13f, .28f));
+  ball(b, f, seat, vec(0, .8f, -.34f), vec(.14f, .07f, .36f));
+  ball(b, f, paint, vec(0, .78f, -.68f), vec(.1f, .06f, .2f));
+  box(b, f, steel, vec(0, .28f, .02f), vec(.26f, .36f, .4f));
+  for (int k = 0; k < 4; k++) box(b, f, steel, vec(0, .42f + .06f * k, .24f), vec(.3f, .02f, .2f));
+  rod(b, f, steel, vec(.16f, .3f, .2f), vec(.18f, .36f, -.85f), .05f);
+  rod(b, f, tyre, vec(0, .3f, .35f), vec(0, .95f, .42f), .03f);
+  ball(b, f, material(b, GLOW), vec(0, .92f, .56f), vec(.09f, .09f, .05f));
 }
 
 DEVICE_CALL void house(Builder& b, Frame f, float wide, float high, float deep, int front) {
@@ -360,8 +390,10 @@ DEVICE_CALL void driving(Builder& b, float aspect) {
   outdoor_light(b);
   Street st = lay_street(b, true);
   float yaw = chance(r, .6f) ? normal(r) * .05f : uniform(r, -2.2f, 2.2f);
-  set_lens(*b.scene, chance(r, .6f) ? uniform(r, 75, 102) : uniform(r, 45, 75), aspect);
+  float u = uniform(r);
+  set_lens(*b.scene, u < .4f ? uniform(r, 75, 102) : u < .7f ? uniform(r, 40, 58) : uniform(r, 55, 80), aspect);
   Vec3 eye = vec(uniform(r, .05f, .4f) * st.road * sign(r), uniform(r, 1.2f, 2.1f), 0);
+  if (chance(r, .3f)) car(b, frame_at(eye.x + normal(r) * .3f, 0, log_uniform(r, 6.5f, 18), (chance(r, .9f) ? 0.f : PI) + normal(r) * .03f));
   set_camera(*b.scene, eye, yaw, normal(r) * .03f - .01f, normal(r) * .015f);
   if (chance(r, .25f)) {  // the bonnet
     int paint = material(b, CAR_PAINT);

@@ -202,7 +202,7 @@ DEVICE_CALL float terrain_height(const Scene& s, float x, float z, int octaves) 
   if (rise > 0) {
     float n = fractal(x * s.mountain_frequency, z * s.mountain_frequency, octaves + 1, s.seed + 991u);
     float ridge = 1 - fabsf(2 * n - 1);
-    h += rise * s.mountain * (s.snow > 0.5f ? ridge * ridge * 1.3f : n * n * 1.5f);
+    h += rise * s.mountain * (s.ridged > 0.5f ? ridge * ridge * 1.3f : n * n * 1.5f);
   }
   return h;
 }
@@ -221,7 +221,7 @@ DEVICE void finish_surface(const Material& m, Surface& s) {
 
 DEVICE_CALL void water_surface(const World& w, float distance, Surface& s) {
   const Scene& scene = *w.scene;
-  float k = 2.f, e = 0.02f + 0.03f * distance, ripple = 0.08f / (1 + 0.05f * distance);
+  float k = 2.f, e = 0.02f + 0.03f * distance, ripple = scene.ripple / (1 + 0.05f * distance);
   float n0 = fractal(s.point.x * k, s.point.z * k, 3, scene.seed + 5);
   float nx = fractal((s.point.x + e) * k, s.point.z * k, 3, scene.seed + 5);
   float nz = fractal(s.point.x * k, (s.point.z + e) * k, 3, scene.seed + 5);
@@ -252,6 +252,11 @@ DEVICE_CALL void ground_surface(const World& w, float distance, Surface& s) {
   if (scene.snow > 0.5f && scene.mountain > 0) {
     float line = p.y / scene.mountain + 0.2f * noise(p.x * 0.02f, p.z * 0.02f, scene.seed);
     s.color = mix(s.color, vec(.85f, .87f, .9f), smooth(0.35f, 0.55f, line) * smooth(0.4f, 0.7f, s.normal.y));
+  }
+  if (scene.snowfields > 0) {
+    float n = fractal(p.x * .11f, p.z * .11f, 4, scene.seed + 303u) + .15f * (p.y / (scene.mountain + 20.f));
+    float lies = smooth(0.f, .03f, n - .75f + .5f * scene.snowfields) * smooth(.45f, .6f, s.normal.y);
+    s.color = mix(s.color, vec(.86f, .89f, .93f), lies);
   }
   float g = 12.f, rough = (1 - smooth(0.3f, 1.f, footprint * g)) * m.bump * 1.5f;
   if (rough > 0.01f)
