@@ -13,20 +13,23 @@ import pytest
 import torch
 from PIL import Image
 from planes import render_planes
+from safetensors.torch import load_file
 
 from worldstereo_cli.errors import ArtifactError
-from worldstereo_cli.models.depth.embedded import EmbeddedDepth
-from worldstereo_cli.models.depth.network import RawDepth
+from worldstereo_cli.models.depth.eight_bit import from_eight_bit
+from worldstereo_cli.models.depth.embedded import EmbeddedDepth, EmbeddedDepthConfig
+from worldstereo_cli.models.depth.network import DepthNetwork, RawDepth
 from worldstereo_cli.training.depth.augment import AugmentSettings, photograph
-from worldstereo_cli.training.depth.batches import BatchPlan, RenderedBatch
+from worldstereo_cli.training.depth.batches import BatchPhase, BatchPlan, RenderedBatch
 from worldstereo_cli.training.depth.checkpoint import read_shards, read_state, write_shards
 from worldstereo_cli.training.depth.command import TOY_SHAPE
 from worldstereo_cli.training.depth.development import DevelopmentSet, pack_development
-from worldstereo_cli.training.depth.export import export_weights
+from worldstereo_cli.training.depth.export import CAMERA_BIAS, Recentring, export_weights
 from worldstereo_cli.training.depth.feed import PictureFeed
 from worldstereo_cli.training.depth.loop import Trainer, TrainingSettings, gradient_agreement
 from worldstereo_cli.training.depth.losses import LossWeights, depth_losses
 from worldstereo_cli.training.depth.optimizer import Optimizer, OptimizerSettings, orthogonalised
+from worldstereo_cli.training.depth.recentre import log_scale_bias
 from worldstereo_cli.training.depth.workers import Workers, join_workers
 
 ALONE = Workers(0, 1, torch.device("cpu"))
@@ -82,6 +85,43 @@ def test_a_network_of_other_sizes_does_not_resume(tmp_path: Path) -> None:
     trainer = Trainer(other, render_planes, ALONE, out=tmp_path, development=None)
     with pytest.raises(ArtifactError, match="other sizes"):
         trainer.resume(tmp_path)
+
+
+def test_a_run_may_start_from_exported_weights(tmp_path: Path) -> None:
+    _train(tmp_path / "a", _settings(300.0, max_steps=6))
+    export_weights(tmp_path / "a", tmp_path / "weights", EmbeddedDepthConfig(64, False), use_best=False)
+    average = from_eight_bit(read_shards(tmp_path / "a", "average")[0])
+    trainer = Trainer(_settings(300.0), render_planes, ALONE, out=tmp_path / "b", development=None)
+    trainer.start_from(tmp_path / "weights")
+    assert all(torch.equal(weight, average[name]) for name, weight in trainer._optimizer.masters())
+    other = _settings(300.0, shape=replace(TOY_SHAPE, num_layers=3))
+    trainer = Trainer(other, render_planes, ALONE, out=tmp_path / "b", development=None)
+    with pytest.raises(ArtifactError, match="other sizes"):
+        trainer.start_from(tmp_path / "weights")
+    (tmp_path / "weights" / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(ArtifactError, match="no whole weights"):
+        trainer.start_from(tmp_path / "weights")
+
+
+def test_sizes_and_numbers_of_images_change_at_their_step() -> None:
+    later = (BatchPhase(4, ((64, 48), SIZE), (0.5, 0.5), 6), BatchPhase(8, ((96, 128),), (1.0,), 2))
+    plan = BatchPlan((SIZE,), (1.0,), 4, later=later)
+    assert {plan.size(step, 1) for step in range(4)} == {SIZE}
+    assert {plan.size(step, 1) for step in range(4, 8)} <= {SIZE, (64, 48)}
+    assert {plan.size(step, 1) for step in range(8, 12)} == {(96, 128)}
+    shares = [plan.scene_numbers(step, 1, rank, 2) for step in range(12) for rank in range(2)]
+    assert [len(numbers) for numbers in shares] == 8 * [4] + 8 * [6] + 8 * [2]
+    seen = [number for numbers in shares for number in numbers]
+    assert len(set(seen)) == len(seen)
+
+
+def test_only_a_share_of_second_looks_comes_closer() -> None:
+    for share in (0.0, 1.0):
+        plan = BatchPlan((SIZE,), (1.0,), 8, views=2, zoomed_share=share, delay=1)
+        feed = PictureFeed(render_planes, plan, AugmentSettings(), ALONE, run_seed=1, compiled=False)
+        first, second = feed.make(0, SIZE), feed.make(1, SIZE)
+        closer = second.intrinsics[4:, 0, 0] > first.intrinsics[:4, 0, 0] * 1.001
+        assert bool(closer.all()) if share else not bool(closer.any())
 
 
 def test_shards_are_small_and_know_their_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,10 +339,28 @@ def test_the_best_average_is_kept_and_shipped(tmp_path: Path) -> None:
     totals = [float(str(record["scale_abs_rel"])) + float(str(record["affine_abs_rel"])) for record in scores]
     assert read_state(run).best_score == pytest.approx(min(totals))
     best_step = [record["step"] for record in scores if record["is_best"]][-1]
-    export_weights(run, tmp_path / "weights", longest_px=64, mirrored=False, use_best=True)
+    export_weights(run, tmp_path / "weights", EmbeddedDepthConfig(64, False), use_best=True)
     assert json.loads((tmp_path / "weights" / "config.json").read_text())["step"] == best_step
     backend = EmbeddedDepth.load_folder(tmp_path / "weights", torch.device("cpu"))
     assert backend.estimate(torch.rand(3, 48, 64), None).depth_m.shape == (48, 64)
+
+
+def test_export_takes_the_bias_out_of_the_scale(tmp_path: Path) -> None:
+    _train(tmp_path / "run", _settings(300.0, max_steps=20))
+    average, step = read_shards(tmp_path / "run", "average")
+    average[CAMERA_BIAS][1] += 1.0
+    write_shards(tmp_path / "run", "average", average, step)
+    scenes = Recentring(render_planes, 24, SIZE)
+    biases = []
+    for name, recentring in (("plain", None), ("centred", scenes)):
+        config = EmbeddedDepthConfig(64, False)
+        export_weights(tmp_path / "run", tmp_path / name, config, use_best=False, recentring=recentring)
+        network = DepthNetwork(TOY_SHAPE).eval()
+        network.load_state_dict(from_eight_bit(load_file(tmp_path / name / "model.safetensors")))
+        biases.append(log_scale_bias(network, render_planes, 24, SIZE))
+    assert biases[0] > 0.7
+    # The same scenes, photographed anew.
+    assert abs(biases[1]) < 0.05
 
 
 def test_joining_alone_needs_no_launcher() -> None:

@@ -72,8 +72,11 @@ def _expose(rgb: Float[Tensor, "b 3 h w"], settings: AugmentSettings) -> Float[T
     luminance = rgb.mean(dim=1).flatten(1)
     middle = 0.5 * luminance.mean(dim=1) + 0.5 * luminance[:, ::37].median(dim=1).values
     key = torch.exp(_uniform(rgb, -1.55 - 0.45 * strength, -1.55 + 0.75 * strength))
-    exposed = rgb * key / (middle.view(-1, 1, 1, 1) + 1e-3)
-    balance = torch.exp(torch.randn(len(rgb), 3, 1, 1, device=rgb.device) * 0.08 * strength)
+    # Dim rooms that stay dim, and skies and windows that burn out.
+    missed = _uniform(rgb, -1.6, 0.0) * _sometimes(rgb, 0.15) + _uniform(rgb, 0.0, 1.0) * _sometimes(rgb, 0.1)
+    exposed = rgb * key * torch.exp(missed * strength) / (middle.view(-1, 1, 1, 1) + 1e-3)
+    tinted = 0.08 + 0.22 * _sometimes(rgb, 0.12)
+    balance = torch.exp(torch.randn(len(rgb), 3, 1, 1, device=rgb.device) * tinted * strength)
     coarse = torch.randn(len(rgb), 1, 4, 4, device=rgb.device) * _uniform(rgb, 0.0, 0.45)
     pools = functional.interpolate(coarse, rgb.shape[-2:], mode="bilinear", align_corners=False)
     return exposed * balance * torch.exp(pools * _sometimes(rgb, 0.35) * strength)

@@ -28,37 +28,51 @@ BatchSource = Callable[[list[int], tuple[int, int]], RenderedBatch]
 
 
 @dataclass(frozen=True, slots=True)
+class BatchPhase:
+    """What batches look like from some step on."""
+
+    first_step: int
+    sizes: tuple[tuple[int, int], ...]
+    """(height, width), multiples of 16."""
+    shares: tuple[float, ...]
+    images_per_worker: int
+    """A multiple of the views of the plan."""
+
+
+@dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """Sizes of the batches of a run; all have about the same number of pixels."""
+    """Sizes of the batches of a run, at its start and later."""
 
     sizes: tuple[tuple[int, int], ...] = ((288, 384), (384, 288), (224, 448))
     """(height, width), multiples of 16."""
     shares: tuple[float, ...] = (0.6, 0.2, 0.2)
     images_per_worker: int = 96
     """A multiple of `views`."""
-    late_step: int = 0
-    """Before this step only the first size is used; the others may be compiled meanwhile, elsewhere."""
+    later: tuple[BatchPhase, ...] = ()
+    """In order of their first steps. Sizes that come later may be compiled meanwhile, elsewhere."""
     views: int = 2
     """How often a scene is seen, each time through another camera."""
+    zoomed_share: float = 0.25
+    """Share of second looks that come closer. At 0.5 the network took ordinary lenses for longer ones."""
     delay: int = 24
     """Batches of one size between the first look and the last."""
 
-    @property
-    def early_sizes(self) -> tuple[tuple[int, int], ...]:
-        """The sizes of the first step."""
-        return self.sizes if self.late_step == 0 else self.sizes[:1]
+    def phase(self, step: int) -> BatchPhase:
+        """Return what holds at a step."""
+        first = BatchPhase(0, self.sizes, self.shares, self.images_per_worker)
+        return [first, *(phase for phase in self.later if phase.first_step <= step)][-1]
 
     def size(self, step: int, run_seed: int) -> tuple[int, int]:
         """Return the size of a step's batch: the same in every process, so that none waits."""
-        if step < self.late_step:
-            return self.sizes[0]
-        chance = np.asarray(self.shares) / sum(self.shares)
-        return self.sizes[int(np.random.default_rng((run_seed, step)).choice(len(self.sizes), p=chance))]
+        phase = self.phase(step)
+        chance = np.asarray(phase.shares) / sum(phase.shares)
+        return phase.sizes[int(np.random.default_rng((run_seed, step)).choice(len(phase.sizes), p=chance))]
 
     def scene_numbers(self, step: int, run_seed: int, rank: int, num_workers: int) -> list[int]:
         """Return scenes that no other step or process of the run sees."""
-        first = run_seed * 2_654_435_761 + (step * num_workers + rank) * self.images_per_worker
-        return [(first + index) % SEEDS for index in range(self.images_per_worker)]
+        most = max(self.images_per_worker, *(phase.images_per_worker for phase in self.later), 1)
+        first = run_seed * 2_654_435_761 + (step * num_workers + rank) * most
+        return [(first + index) % SEEDS for index in range(self.phase(step).images_per_worker)]
 
 
 def scene_source(
@@ -74,7 +88,7 @@ def scene_source(
     # Here, because it builds or loads compiled code.
     from worldstereo_cli.training.scenes import SceneRenderer
 
-    renderer = SceneRenderer(device=device.type, assets_dir=assets)
+    renderer = SceneRenderer(device=device, assets_dir=assets)
 
     def render(numbers: list[int], size: tuple[int, int]) -> RenderedBatch:
         scenes = renderer.render(

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from worldstereo_cli.errors import ArtifactError
@@ -135,6 +135,25 @@ def read_best(folder: Path, shape: DepthNetworkShape) -> dict[str, Tensor]:
     """
     _require_shape(folder, read_state(folder), shape)
     return from_eight_bit(read_shards(folder, "best")[0])
+
+
+def read_start(folder: Path, shape: DepthNetworkShape) -> dict[str, Tensor]:
+    """Read weights to start from, in float32: a folder of exported weights, or the best average of a run.
+
+    Raises:
+        ArtifactError: The folder holds neither, or a network of other sizes.
+    """
+    if not (folder / "config.json").exists():
+        return read_best(folder, shape)
+    remedy = "Pass a folder of weights that export wrote, or the folder of a run."
+    try:
+        stored = DepthNetworkShape(**json.loads((folder / "config.json").read_text())["shape"])
+        weights = from_eight_bit(load_file(folder / "model.safetensors"))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ArtifactError(f"{folder} holds no whole weights: {error}", remedy=remedy) from error
+    if stored != shape:
+        raise ArtifactError(f"{folder} holds a network of other sizes: {stored}.", remedy=remedy)
+    return weights
 
 
 def read_state(folder: Path) -> RunState:

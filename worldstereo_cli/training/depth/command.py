@@ -15,11 +15,12 @@ from pathlib import Path
 
 import torch
 
+from worldstereo_cli.models.depth.embedded import EmbeddedDepthConfig
 from worldstereo_cli.models.depth.network import DepthNetworkShape
 from worldstereo_cli.training.depth.augment import AugmentSettings
-from worldstereo_cli.training.depth.batches import BatchPlan, scene_source
+from worldstereo_cli.training.depth.batches import BatchPhase, BatchPlan, scene_source
 from worldstereo_cli.training.depth.development import DevelopmentSet, pack_development
-from worldstereo_cli.training.depth.export import export_weights
+from worldstereo_cli.training.depth.export import Recentring, export_weights
 from worldstereo_cli.training.depth.loop import Trainer, TrainingSettings
 from worldstereo_cli.training.depth.losses import LossWeights
 from worldstereo_cli.training.depth.optimizer import OptimizerSettings
@@ -61,13 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--assets", type=Path, help="picture and mesh pack of the scenes")
     train.add_argument("--development", type=Path, help="packed real cases to choose the checkpoint by")
     train.add_argument("--resume", type=Path, help="folder of a checkpoint")
-    train.add_argument("--start-from", type=Path, help="folder of a run whose best average is a start")
+    train.add_argument("--start-from", type=Path, help="folder of a run or of weights to start from")
     train.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     train.add_argument("--seed", type=int, default=1)
     train.add_argument("--images", type=int, default=96, help="images a step in each process")
     train.add_argument("--views", type=int, default=2, help="how often a scene is seen")
+    train.add_argument("--zoomed", type=float, default=0.25, help="share of second looks that come closer")
     train.add_argument("--sizes", type=_sizes, default=_sizes("288x384:0.6,384x288:0.2,224x448:0.2"))
-    train.add_argument("--late-step", type=int, default=0, help="step at which all sizes but one join")
+    train.add_argument(
+        "--later", nargs=3, action="append", default=[], metavar=("STEP", "IMAGES", "SIZES"),
+        help="other batches from a step on; may be given again for a later step",
+    )  # fmt: skip
     train.add_argument("--mixture", type=_shares, help="share of each kind of scene")
     train.add_argument("--losses", type=_shares, default={}, help="weights of the terms of the loss")
     train.add_argument("--shape", type=json.loads, default={}, help="sizes of the layers, as JSON")
@@ -82,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--toy", action="store_true", help="a tiny network, to try the machinery")
     train.add_argument("--save-s", type=float, default=60.0)
     train.add_argument("--report-s", type=float, default=10.0)
+    _add_pack_and_export(commands)
+    return parser
+
+
+def _add_pack_and_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     pack = commands.add_parser("pack", help="pack development cases")
     pack.add_argument("folder", type=Path, help="cases in the format of worldstereo eval depth")
     pack.add_argument("out", type=Path)
@@ -92,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--average", action="store_true", help="the last average, not the best one")
     export.add_argument("--longest-px", type=int, default=512)
     export.add_argument("--mirrored", action="store_true")
-    return parser
+    export.add_argument("--recentre-on", type=int, default=0, help="scenes that free the scale of its bias")
+    export.add_argument("--assets", type=Path, help="picture and mesh pack of those scenes")
 
 
 def _settings(options: argparse.Namespace) -> TrainingSettings:
@@ -111,7 +122,10 @@ def _settings(options: argparse.Namespace) -> TrainingSettings:
             shares=options.sizes[1],
             images_per_worker=options.images,
             views=options.views,
-            late_step=options.late_step,
+            zoomed_share=options.zoomed,
+            later=tuple(
+                BatchPhase(int(step), *_sizes(sizes), int(images)) for step, images, sizes in options.later
+            ),
         ),
         losses=LossWeights(**options.losses),
         augment=AugmentSettings(strength=options.strength, wild_share=options.wild),
@@ -160,6 +174,15 @@ def _train(options: argparse.Namespace) -> None:
         trainer.run(log, process_started=process_started)
 
 
+def _export(options: argparse.Namespace) -> None:
+    recentring = None
+    if options.recentre_on:
+        source = scene_source(torch.device("cpu"), options.assets, None)
+        recentring = Recentring(source, options.recentre_on)
+    config = EmbeddedDepthConfig(options.longest_px, options.mirrored)
+    export_weights(options.run, options.out, config, use_best=not options.average, recentring=recentring)
+
+
 def main(arguments: list[str]) -> int:
     """Run one of the commands; return the exit code."""
     options = _parser().parse_args(arguments)
@@ -169,11 +192,5 @@ def main(arguments: list[str]) -> int:
         case "pack":
             pack_development(options.folder, options.out, longest_px=options.longest_px)
         case "export":
-            export_weights(
-                options.run,
-                options.out,
-                longest_px=options.longest_px,
-                mirrored=options.mirrored,
-                use_best=not options.average,
-            )
+            _export(options)
     return 0

@@ -71,7 +71,7 @@ class PictureFeed:
         else:
             fresh = self._source(numbers[:num_fresh], size)
             old = [queue[index * plan.delay // plan.views] for index in range(plan.views - 1)]
-            rendered = _joined([fresh, *[_closer(_mirrored(batch)) for batch in old]])
+            rendered = _joined([fresh, *[_closer(_mirrored(batch), plan.zoomed_share) for batch in old]])
         if plan.views > 1:
             queue.append(RenderedBatch(*(part[:num_fresh] for part in rendered)))
             if len(queue) > plan.delay:
@@ -115,11 +115,11 @@ def _mirrored(batch: RenderedBatch) -> RenderedBatch:
     return RenderedBatch(batch.rgb_linear.flip(-1), batch.depth_m.flip(-1), batch.intrinsics)
 
 
-def _closer(batch: RenderedBatch) -> RenderedBatch:
-    """Zoom into the middle of half of the pictures: a longer lens than the scene was set up for."""
+def _closer(batch: RenderedBatch, share: float) -> RenderedBatch:
+    """Zoom into the middle of some of the pictures: a longer lens than the scene was set up for."""
     count, device = len(batch.depth_m), batch.depth_m.device
     part = torch.rand(count, device=device) * (1 - LONGEST_ZOOM) + LONGEST_ZOOM
-    part = torch.where(torch.rand(count, device=device) < 0.5, part, 1.0)
+    part = torch.where(torch.rand(count, device=device) < share, part, 1.0)
     view = torch.zeros(count, 2, 3, device=device)
     view[:, 0, 0] = view[:, 1, 1] = part
     grid = functional.affine_grid(view, [count, 1, *batch.depth_m.shape[1:]], align_corners=False)

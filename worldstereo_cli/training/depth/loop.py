@@ -135,14 +135,14 @@ class Trainer:
         self._state = saved.state
 
     def start_from(self, folder: Path) -> None:
-        """Take the best average of an earlier run as the first weights of this one.
+        """Take exported weights, or the best average of an earlier run, as the first weights of this one.
 
         Raises:
             ArtifactError: There is none, or it is of a network of other sizes.
         """
-        best = checkpoint.read_best(folder, self._settings.shape)
-        still = {name: torch.zeros_like(value) for name, value in best.items()}
-        self._optimizer.restore(best, still)
+        first = checkpoint.read_start(folder, self._settings.shape)
+        still = {name: torch.zeros_like(value) for name, value in first.items()}
+        self._optimizer.restore(first, still)
         self._average = self._optimizer.master_vector.clone()
 
     def prepare(self, log: Log) -> None:
@@ -151,13 +151,14 @@ class Trainer:
         Raises:
             BackendError: The gradients are not those of the same network in float32.
         """
-        for size in self._settings.plan.early_sizes:
+        sizes = self._settings.plan.phase(self._state.step).sizes
+        for size in sizes:
             started = time.monotonic()
             batch = self._feed.make(self._state.step, size)
             loss, _ = self._objective(batch.images, batch.depth_m, batch.intrinsics)
             loss.backward()  # type: ignore[no-untyped-call]
             record: dict[str, object] = {"event": "prepared", "size": list(size)}
-            if size == self._settings.plan.sizes[0]:
+            if size == sizes[0]:
                 record |= self._compare_gradients(batch)
             self._network.zero_grad(set_to_none=True)
             if self._workers.is_first:

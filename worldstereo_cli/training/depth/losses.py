@@ -84,7 +84,7 @@ def depth_losses(
     surface = torch.isfinite(depth_m)
     mask = surface.float()
     log_truth = torch.where(surface, depth_m, torch.ones_like(depth_m)).clamp(min=1e-3).log()
-    offset = _median_offset(raw.log_depth.detach() - log_truth, mask)
+    offset = median_offset(raw.log_depth.detach() - log_truth, mask)
     error = (raw.log_depth - log_truth - offset[:, None, None]) * mask
     longer = max(depth_m.shape[1:])
     log_focal = (intrinsics[:, 0, 0] / longer).log()
@@ -105,7 +105,7 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Float[Tensor, ""]:
     return (values * mask).sum() / (mask.sum() + 1.0)
 
 
-def _median_offset(error: Float[Tensor, "b h w"], mask: Float[Tensor, "b h w"]) -> Float[Tensor, "b"]:
+def median_offset(error: Float[Tensor, "b h w"], mask: Float[Tensor, "b h w"]) -> Float[Tensor, "b"]:
     """Return nearly the median of the error of each image: a mean, reweighted twice."""
     offset = (error * mask).sum(dim=(1, 2)) / (mask.sum(dim=(1, 2)) + 1.0)
     for _ in range(3):
