@@ -121,7 +121,16 @@ def test_a_large_picture_cuts_depth_along_its_own_edges() -> None:
 def test_the_working_size_keeps_the_aspect() -> None:
     assert working_size(480, 640, 512) == (384, 512)
     assert working_size(4000, 3000, 384) == (384, 288)
-    assert working_size(10, 4000, 512) == (16, 512)
+    assert working_size(500, 500, 512) == (512, 512)
+
+
+def test_long_images_are_seen_with_as_many_pixels_as_others() -> None:
+    height, width = working_size(1216, 1936, 512)
+    assert width / height == pytest.approx(1936 / 1216, rel=0.05)
+    assert height * width == pytest.approx(384 * 512, rel=0.05)
+    # As far as the longer side may grow.
+    assert working_size(375, 1242, 512) == (208, 704)
+    assert working_size(10, 4000, 512) == (16, 704)
 
 
 def test_eight_bits_move_weights_by_half_a_step_at_most() -> None:

@@ -40,7 +40,7 @@ class EmbeddedDepthConfig:
     """What `config.json` holds beside the sizes of the layers."""
 
     longest_px: int
-    """Longer side at which the network works; estimates come back at the size of the picture."""
+    """Longer side at which the network sees a 4:3 picture; estimates come back at the size of the picture."""
     mirrored: bool
     """Whether the estimate is the mean over the picture and its mirror image."""
 

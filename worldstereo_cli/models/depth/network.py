@@ -15,7 +15,7 @@ in Yin et al. 2023, "Metric3D", section 3.
 """
 
 from dataclasses import dataclass
-from math import log
+from math import log, sqrt
 from typing import NamedTuple
 
 import torch
@@ -32,6 +32,9 @@ MULTIPLE = 16
 CELL = 4
 """The network reads and predicts cells of 4 x 4 pixels: a first convolution over cells sees as much as
 two strided ones over pixels, and keeps no half-resolution features, which cost most of the memory."""
+
+MAX_STRETCH = 1.375
+"""Of the longer side of long images. Positions are relative to it, so that farther is coarser, not new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,15 +368,20 @@ class DepthNetwork(nn.Module):
 def working_size(height_px: int, width_px: int, longest_px: int) -> tuple[int, int]:
     """Return the size nearest to an image's aspect that the network takes.
 
+    Longer images get the pixels of a 4:3 one as far as they may: a road 3.3 times as wide as high would
+    else be seen at two fifths of them.
+
     Args:
         height_px: Of the image.
         width_px: Of the image.
-        longest_px: Wanted longer side.
+        longest_px: Longer side where the sides are as 4 to 3 or nearer to each other.
 
     Returns:
-        Height and width, multiples of `MULTIPLE`; the longer is `longest_px` rounded.
+        Height and width, multiples of `MULTIPLE`; the longer at most `longest_px * MAX_STRETCH`.
     """
-    ratio = longest_px / max(height_px, width_px)
+    longer, shorter = max(height_px, width_px), min(height_px, width_px)
+    stretch = min(MAX_STRETCH, max(1.0, sqrt(0.75 * longer / shorter)))
+    ratio = longest_px * stretch / longer
     height, width = (
         max(MULTIPLE, MULTIPLE * round(side * ratio / MULTIPLE)) for side in (height_px, width_px)
     )
