@@ -44,6 +44,16 @@ def test_a_mountain_photo_has_sky_above_and_ground_that_recedes(backend: Embedde
     assert 30 < math.degrees(2 * math.atan(width / 2 / estimate.focal_px)) < 90
 
 
+def test_a_cloud_over_the_ridge_is_sky_and_snow_below_it_is_not(backend: EmbeddedDepth) -> None:
+    sky = backend.estimate(_photo("mountain_path.jpg", 384), None).sky.float()
+    height, width = sky.shape
+    cloud = sky[height // 10 : 7 * height // 20, 3 * width // 20 : 7 * width // 20]
+    snow = sky[6 * height // 10 : 78 * height // 100, 62 * width // 100 :]
+    # Weights that had seen neither called two thirds of this cloud terrain, and a fifth of the snow sky.
+    assert float(cloud.mean()) > 0.85
+    assert float(snow.mean()) < 0.03
+
+
 def test_the_same_photo_gives_the_same_depth(backend: EmbeddedDepth) -> None:
     photo = _photo("mountain_path.jpg", 192)
     assert torch.equal(backend.estimate(photo, None).depth_m, backend.estimate(photo, None).depth_m)
