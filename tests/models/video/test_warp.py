@@ -134,3 +134,34 @@ def test_a_frame_that_shows_little_waits_for_its_neighbours():
     assert asked.hole[4].float().mean() > 0.8
     clip = WarpBackend(5).generate(replace(asked))
     assert (clip.depth_m[asked.hole] - FAR_M).abs().max() < 0.25
+
+
+def test_a_frame_that_sees_nothing_stays_a_hole():
+    """A full turn looks away from everything that the photo shows."""
+    asked = request([0.0, 0.3])
+    pose = asked.cameras.world_from_camera.clone()
+    pose[1, :3, :3] = torch.diag(torch.tensor([-1.0, 1.0, -1.0]))
+    cameras = replace(asked.cameras, world_from_camera=pose)
+    view = scenes.view_of(scenes.two_planes(2.0, FAR_M), PHOTO)
+    drawn = render_surface(scenes.cloud_of(view), cameras, SurfaceStyle())
+    assert bool(drawn.hole[1].all())
+    turned = replace(
+        asked, cameras=cameras, control=drawn.rgb, control_depth_m=drawn.depth_m, hole=drawn.hole
+    )
+    clip = WarpBackend(2).generate(turned)
+    assert clip.depth_m is not None
+    assert bool((clip.depth_m[1] == 0).all())
+    assert torch.equal(clip.frames[1], drawn.rgb[1])
+
+
+def test_a_sliver_of_known_picture_is_enough_to_keep_the_size():
+    """At half the size no patch is wholly known; the full size begins from its own guess."""
+    rng = np.random.default_rng(0)
+    hole = np.ones((96, 128), bool)
+    hole[40:48, 60:68] = False
+    picture = Layered(
+        rng.random((96, 128, 3), np.float32), np.ones((96, 128), np.float32), hole, np.zeros_like(hole)
+    )
+    filled = complete_texture(picture, 0)
+    assert filled.shape == picture.rgb.shape
+    assert np.array_equal(filled[~hole], picture.rgb[~hole])

@@ -72,7 +72,10 @@ def complete_texture(picture: Layered, seed: int) -> Array:
     field: Array | None = None
     for number in range(len(levels) - 1, -1, -1):
         level = levels[number]
-        if field is not None:
+        if field is None:
+            # The level above held no whole patch: this one begins from its own guess.
+            rgb = level.rgb
+        else:
             rgb = np.where(level.hole[..., None], _double(rgb, level.hole.shape), level.rgb)
         rgb, field = _complete_level(replace(level, rgb=rgb), field, number, seed)
     return rgb

@@ -54,8 +54,8 @@ class WarpBackend:
     def generate(self, request: ClipRequest) -> Clip:
         """Complete the frames one after the other, each with what the ones before invented.
 
-        Raises:
-            ValueError: No frame shows any surface to continue.
+        A frame that shows nothing, not even of what others invented, has nothing to continue: it
+        stays as it came, a hole without depth.
         """
         canvas = _Canvas(
             request.cameras.to("cpu"),
@@ -68,7 +68,7 @@ class WarpBackend:
         for i in _order(canvas.hole):
             if invented and bool(canvas.hole[i].any()):
                 _show(canvas, i, Cloud.joined(invented))
-            if bool(canvas.hole[i].any()):
+            if bool(canvas.hole[i].any()) and not bool(canvas.hole[i].all()):
                 invented.append(_complete(canvas, i, seen, request))
                 seen = seen.joined(SeenViews(canvas.cameras[i], canvas.depth_m[i, None]))
         device = request.control.device
