@@ -43,13 +43,24 @@ class LiftRecipe(_Section):
 class PlanRecipe(_Section):
     """Where the camera goes.
 
-    The amounts suit one photograph: beyond them most of a frame was never seen. A trajectory may
-    name its own, as in `orbit:40` or `strafe:-0.1`.
+    The amounts suit one photograph: beyond them most of a frame was never seen. Those of paths that
+    move are made smaller where the foreground is nearer than the scene's median depth. A trajectory
+    may name its own, as in `orbit:40` or `strafe:-0.1`, which is flown as it is.
     """
 
-    trajectories: Annotated[tuple[str, ...], Field(min_length=1)] = ("eloop", "up", "right", "left")
-    """Presets, `preset:amount`, or trajectory files, in order; each becomes one round. Presets: eloop, up,
-    right, left, orbit, spiral, forward, backward, strafe, rise, pan, tilt, zoom."""
+    trajectories: Annotated[tuple[str, ...], Field(min_length=1)] = ("auto",)
+    """`auto`, presets, `preset:amount`, or trajectory files, in order; each path becomes one round. `auto`
+    chooses the paths that uncover most. Presets: eloop, up, right, left, orbit, spiral, lemniscate, forward,
+    backward, strafe, rise, dolly-zoom, pan, tilt, roll, look-around, zoom."""
+    max_paths: Annotated[int, Field(ge=1, le=35)] = 3
+    """So many paths `auto` chooses at most; each is a round of `generate`. Two or three uncover as much as
+    WorldStereo's four fixed ones."""
+    min_gain_frac: Fraction = 0.06
+    """`auto` ends when a path adds less than this part of all that is uncovered with it: what is left lies
+    in slivers, which the splats cover as they are."""
+    max_hole_frac: Annotated[float, Field(gt=0, le=1)] = 0.35
+    """No frame of `auto` shows more that was never seen. Beyond a third there is too little around the holes
+    to continue from; a video model may be trusted with 0.5."""
     num_poses: Annotated[int, Field(ge=2, le=2000)] = 81
     """Poses of a preset; 81 are the frames of a WorldStereo clip."""
     arc_deg: Annotated[float, Field(gt=0, le=360)] = 25.0
@@ -64,6 +75,14 @@ class PlanRecipe(_Section):
     """Way of forward and backward in median depths."""
     side_frac: Annotated[float, Field(gt=0, le=10)] = 0.2
     """Way of strafe (to the right) and rise in median depths."""
+    eight_frac: Annotated[float, Field(gt=0, le=2)] = 0.2
+    """Half the width of lemniscate, an eight on its side, in median depths."""
+    dolly_frac: Annotated[float, Field(gt=0, le=0.9)] = 0.25
+    """Way of dolly-zoom ahead, in parts of the way to the point at median depth; the lens widens with it."""
+    roll_deg: Annotated[float, Field(gt=0, le=360)] = 30.0
+    """Turn of roll about the optical axis, clockwise."""
+    look_deg: Annotated[float, Field(gt=0, le=90)] = 15.0
+    """Turn of look-around to either side; a third of it upwards."""
     pan_deg: Annotated[float, Field(gt=0, le=360)] = 20.0
     """Turn of pan, to the right."""
     tilt_deg: Annotated[float, Field(gt=0, le=90)] = 12.0

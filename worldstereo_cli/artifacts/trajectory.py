@@ -42,6 +42,10 @@ _FORMATS = (
 )
 
 
+AUTO = "auto"
+"""Asks the planner to choose."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrajectoryRequest:
     """What a user asked for: a preset, perhaps with an amount, or a file."""
@@ -55,11 +59,13 @@ class TrajectoryRequest:
 
 
 def parse_trajectory(text: str) -> TrajectoryRequest:
-    """Understand `orbit`, `orbit:40` or the path of a trajectory file.
+    """Understand `auto`, `orbit`, `orbit:40` or the path of a trajectory file.
 
     Raises:
         InputError: It is neither, or the amount is not a finite number.
     """
+    if text == AUTO:
+        return TrajectoryRequest(text, AUTO)
     preset, separator, amount = text.partition(":")
     if preset in PRESETS:
         try:
@@ -77,7 +83,7 @@ def parse_trajectory(text: str) -> TrajectoryRequest:
         meant = f"Did you mean {close[0]}? " if close else ""
         raise InputError(
             f"{text!r} is neither a preset nor a file.",
-            remedy=f"{meant}Presets: {', '.join(PRESETS)}; or the path of a trajectory file.",
+            remedy=f"{meant}Use {AUTO}, a preset: {', '.join(PRESETS)}; or the path of a trajectory file.",
         )
     # A camera.json is named for its directory: several of them tell nothing apart otherwise.
     generic = file.stem in ("camera", "cameras", "transforms", "trajectory") and file.resolve().parent.name

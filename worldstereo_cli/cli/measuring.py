@@ -1,4 +1,4 @@
-"""The commands that measure: `eval depth`, `eval views`, `eval parity`, `bench`."""
+"""The commands that measure: `eval depth`, `eval views`, `eval plan`, `eval parity`, `bench`."""
 
 from __future__ import annotations
 
@@ -80,6 +80,36 @@ def eval_views(
             f"{row.source:<12}{row.num_views:>6}{row.splat_psnr_db:>9.2f}{row.warp_psnr_db:>9.2f}"
             f"{row.gain_db:>+8.2f}{row.copy_psnr_db:>8.2f}"
         )
+
+
+@eval_app.command("plan")
+def eval_plan(
+    scenes: Annotated[int, typer.Option("--scenes", min=1, help="Generated scenes of each kind.")] = 4,
+    recipe: o.RecipeName = None,
+    overrides: o.Overrides = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Count the really new surface that planned paths show, beside WorldStereo's four fixed paths."""
+    from worldstereo_cli.evaluation.planning import MEASURES, evaluate_planning, summarise
+    from worldstereo_cli.recipe import load_recipe
+    from worldstereo_cli.training.scenes.posed import posed_scenes
+
+    chosen = load_recipe(recipe or "default", overrides)
+    with Console(quiet=as_json) as console:
+        console.stage_started("eval", f"plan with {chosen.name}")
+        scores = evaluate_planning(posed_scenes(scenes), chosen.plan, progress=console.progress)
+    summary = summarise(scores)
+    if as_json:
+        rows = [asdict(score) for score in scores]
+        typer.echo(json.dumps({"summary": asdict(summary), "scenes": rows}, indent=1))
+        return
+    typer.echo(f"{'times as much a frame':<26}{'frames':>8}{'behind':>9}{'all':>9}{'area':>9}{'blocked':>9}")
+    for score in scores:
+        ratios = "".join(f"{score.per_frame(m):>9.2f}" for m in MEASURES)
+        typer.echo(f"{score.scene:<26}{score.auto.num_frames:>8}{ratios}{score.auto.blocked_rays:>9}")
+    for name, means in (("mean per frame", summary.per_frame), ("mean in all", summary.total)):
+        ratios = "".join(f"{means[m]:>9.2f}" for m in MEASURES)
+        typer.echo(f"{name:<26}{summary.auto_frames:>8.1f}{ratios}{summary.blocked_rays:>9}")
 
 
 @eval_app.command("parity")

@@ -10,8 +10,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from worldstereo_cli.geometry.cameras import Cameras
@@ -98,6 +100,17 @@ Preset = Callable[[Anchor, float, Float[Tensor, "n"]], Cameras]
 """A path: from the anchor, an amount and progress values in [0, 1] to cameras."""
 
 
+def arc_towards(anchor: Anchor, heading_rad: float, arc_rad: float, progress: Float[Tensor, "n"]) -> Cameras:
+    """Orbit about the pivot to any side: 0 is to the right, a quarter turn is upwards.
+
+    The axis lies in the photo's level image plane, so that to the right this is `orbit_right`, and
+    upwards `orbit_up`.
+    """
+    right, down, _ = anchor.level_axes
+    axis = math.cos(heading_rad) * down + math.sin(heading_rad) * right
+    return _turned(anchor, axis, -arc_rad * progress.double(), anchor.pivot)
+
+
 def orbit_right(anchor: Anchor, arc_rad: float, progress: Float[Tensor, "n"]) -> Cameras:
     """Orbit to the right about the vertical axis through the pivot; a negative arc goes left."""
     # Right-handed about `down`, a positive angle carries the camera to the left.
@@ -129,7 +142,7 @@ def elliptic_loop(anchor: Anchor, height_frac: float, progress: Float[Tensor, "n
     radius_y = 0.5 * height_frac * anchor.median_depth_m
     x = LOOP_ASPECT * radius_y * torch.sin(angle)
     y = radius_y * (torch.cos(angle) - 1)
-    return _looking_at_pivot(anchor, torch.stack([x, y, torch.zeros_like(x)], -1))
+    return looking_at_pivot(anchor, torch.stack([x, y, torch.zeros_like(x)], -1))
 
 
 def spiral(anchor: Anchor, radius_frac: float, progress: Float[Tensor, "n"]) -> Cameras:
@@ -138,7 +151,7 @@ def spiral(anchor: Anchor, radius_frac: float, progress: Float[Tensor, "n"]) -> 
     radius = radius_frac * anchor.median_depth_m * torch.sin(math.pi * progress)
     angle = 4 * math.pi * progress
     x, y = radius * torch.sin(angle), -radius * torch.cos(angle)
-    return _looking_at_pivot(anchor, torch.stack([x, y, torch.zeros_like(x)], -1))
+    return looking_at_pivot(anchor, torch.stack([x, y, torch.zeros_like(x)], -1))
 
 
 def walk_forward(anchor: Anchor, length_frac: float, progress: Float[Tensor, "n"]) -> Cameras:
@@ -186,6 +199,74 @@ def zoom(anchor: Anchor, factor: float, progress: Float[Tensor, "n"]) -> Cameras
     return cameras
 
 
+def lemniscate(anchor: Anchor, half_width_frac: float, progress: Float[Tensor, "n"]) -> Cameras:
+    """Fly an eight that lies on its side, looking at the pivot; its crossing is the photo's camera.
+
+    Source: the lemniscate of Gerono, half as high as it is wide.
+    """
+    angle = 2 * math.pi * progress.double()
+    radius = half_width_frac * anchor.median_depth_m
+    x, y = radius * torch.sin(angle), -0.5 * radius * torch.sin(2 * angle)
+    return looking_at_pivot(anchor, torch.stack([x, y, torch.zeros_like(x)], -1))
+
+
+def roll(anchor: Anchor, arc_rad: float, progress: Float[Tensor, "n"]) -> Cameras:
+    """Stay and turn about the optical axis, clockwise as the picture is seen from the camera."""
+    return _turned(anchor, anchor.pose[:3, 2], arc_rad * progress.double(), anchor.pose[:3, 3])
+
+
+def look_around(anchor: Anchor, arc_rad: float, progress: Float[Tensor, "n"]) -> Cameras:
+    """Stay and look to the right, to the left, and home again, a little upwards on both sides."""
+    progress = progress.double()
+    across, _, _ = anchor.level_axes
+    yaw = arc_rad * torch.sin(2 * math.pi * progress)
+    # A third of the way up: people look along the horizon.
+    pitch = arc_rad / 3 * torch.sin(2 * math.pi * progress) ** 2
+    turned = rotation_about(anchor.level_axes[1], yaw) @ rotation_about(across, pitch)
+    poses = anchor.pose.repeat(len(progress), 1, 1)
+    poses[:, :3, :3] = turned @ anchor.pose[:3, :3]
+    return _path(anchor, poses)
+
+
+def dolly_zoom(anchor: Anchor, length_frac: float, progress: Float[Tensor, "n"]) -> Cameras:
+    """Go ahead along the optical axis and widen the lens so that the pivot keeps its size.
+
+    A negative length goes back and lengthens the focal length. Each pose has its own intrinsics.
+
+    Raises:
+        ValueError: The way reaches the pivot.
+    """
+    if length_frac >= 1:
+        raise ValueError(f"Expected a way shorter than to the pivot, got {length_frac} of it.")
+    cameras = _shifted(anchor, anchor.pose[:3, 2], length_frac, progress)
+    left = 1 - length_frac * progress.double()
+    cameras.intrinsics[:, [0, 1], [0, 1]] *= left[:, None].to(cameras.intrinsics.dtype)
+    return cameras
+
+
+def waypoint_tour(
+    anchor: Anchor, waypoints: Float[Tensor, "w 3"], progress: Float[Tensor, "n"], *, closed: bool = False
+) -> Cameras:
+    """Fly from the photo through waypoints on a smooth curve, looking at the pivot.
+
+    Args:
+        anchor: Where the tour starts.
+        waypoints: At least one, in the photo's camera frame, metres; none of them at the pivot.
+        progress: In [0, 1]; equal steps are nearly equal ways.
+        closed: Come back to the photo, with the speed of the start.
+
+    Raises:
+        ValueError: Two places that follow each other are one.
+    """
+    start = torch.zeros(1, 3, dtype=torch.float64)
+    places = torch.cat([start, waypoints.double().cpu(), *([start] if closed else [])]).numpy()
+    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(places, axis=0), axis=1))])
+    if (np.diff(way) <= 0).any():
+        raise ValueError("Expected places apart from each other.")
+    curve = CubicSpline(way / way[-1], places, bc_type="periodic" if closed else "natural")
+    return looking_at_pivot(anchor, torch.from_numpy(curve(progress.double().cpu().numpy())))
+
+
 @dataclass(frozen=True, slots=True)
 class PresetKind:
     """A named path and what its amount means."""
@@ -212,6 +293,10 @@ PRESETS: dict[str, PresetKind] = {
     "rise": PresetKind(rise, "depths", 10.0),
     "pan": PresetKind(pan, "deg", 360.0, moves=False),
     "tilt": PresetKind(tilt, "deg", 90.0, moves=False),
+    "lemniscate": PresetKind(lemniscate, "depths", 2.0),
+    "dolly-zoom": PresetKind(dolly_zoom, "depths", 0.9),
+    "roll": PresetKind(roll, "deg", 360.0, moves=False),
+    "look-around": PresetKind(look_around, "deg", 90.0, moves=False),
     "zoom": PresetKind(zoom, "factor", 10.0, moves=False),
 }
 """Every path that has a name."""
@@ -285,7 +370,7 @@ def _shifted(
     return _path(anchor, poses)
 
 
-def _looking_at_pivot(anchor: Anchor, centres_camera: Float[Tensor, "n 3"]) -> Cameras:
+def looking_at_pivot(anchor: Anchor, centres_camera: Float[Tensor, "n 3"]) -> Cameras:
     """Place cameras in the photo's camera frame, all looking at the pivot, upright in that frame."""
     down = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64, device=centres_camera.device)
     pivot = torch.zeros_like(centres_camera)

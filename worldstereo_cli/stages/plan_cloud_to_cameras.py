@@ -4,48 +4,48 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from worldstereo_cli.artifacts.manifest import Manifest, digest_file, draft_directory, write_json
 from worldstereo_cli.artifacts.plan_preview import draw_plan
 from worldstereo_cli.artifacts.scene import Lift, NamedPath, Plan
-from worldstereo_cli.artifacts.trajectory import TrajectoryRequest, parse_trajectory, read_trajectory
+from worldstereo_cli.artifacts.trajectory import AUTO, TrajectoryRequest, parse_trajectory
 from worldstereo_cli.errors import InputError
-from worldstereo_cli.geometry.cameras import Cameras
+from worldstereo_cli.geometry.candidates import Candidate, mean_parallax_depth
+from worldstereo_cli.geometry.choose_paths import Budget, Choice, Field, choose_paths
 from worldstereo_cli.geometry.clearance import SurfaceDistance
-from worldstereo_cli.geometry.paths import (
-    PRESETS,
-    Anchor,
-    preset_path,
-    rebased,
-    scaled_translations,
-    scene_median_depth,
-)
+from worldstereo_cli.geometry.coverage import Coverage
+from worldstereo_cli.geometry.open_space import OpenSpace
+from worldstereo_cli.geometry.paths import Anchor, scene_median_depth
+from worldstereo_cli.geometry.unseen import CoarseView, guess_unseen
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import PlanRecipe
+from worldstereo_cli.stages.one_path import Flight, PathFacts, closest_m, requested_path
 
-SHRINK = 2 / 3
-MOST_SHRINKS = 5
-"""After five times two thirds, a path is an eighth of what was asked: not worth a round."""
+_COARSE_PX = 192
+"""Longer side of the view that planning looks at. At 128 thin objects are lost, at 256 the same paths
+are chosen in twice the time."""
+_LOOKS = 8
+"""Poses of each path that are looked at: as many as `generate` makes frames of by default."""
 
 
 @dataclass(frozen=True, slots=True)
-class PathFacts:
-    """What became of one requested trajectory."""
+class _Flown:
+    """One path of the plan, and what is told of it."""
 
-    name: str
-    requested: str
-    kept: float
-    """Share of the requested amount that was kept; 0 when the path is left out."""
-    clearance_m: float
-    """Distance of the closest place of the path to the cloud."""
-    note: str = ""
+    path: NamedPath
+    facts: PathFacts
 
 
 def plan(lift_dir: Path, out: Path, recipe: PlanRecipe, *, seed: int, progress: Progress) -> Plan:
     """Choose the cameras that will look at a lifted photo.
 
-    Every path starts with the photo's camera. Presets are shrunk until they keep clear of the cloud, or
-    left out with the reason in the manifest's facts; paths from files are flown as they are.
+    Every path starts with the photo's camera. `auto` stands for the paths that uncover most. Presets
+    are shrunk until they keep clear of the cloud, or left out with the reason in the manifest's
+    facts; paths from files are flown as they are. `coverage.json` tells what each path uncovers, and
+    what became of every candidate.
 
     Args:
         lift_dir: A finished lift.
@@ -60,43 +60,49 @@ def plan(lift_dir: Path, out: Path, recipe: PlanRecipe, *, seed: int, progress: 
     """
     lift = Lift.read(lift_dir)
     requests = [parse_trajectory(text) for text in recipe.trajectories]
-    anchor = _anchor(lift)
-    surface = SurfaceDistance(lift.cloud)
-    required_m = _required_clearance(anchor, surface, recipe)
-    candidates = []
-    for index, request in enumerate(requests):
-        candidates.append(_path(request, anchor, surface, required_m, recipe))
-        progress(index + 1, len(requests), "planning paths")
-    paths, path_facts = _named(candidates)
+    flight, field = _prepared(lift, recipe)
+    paths, path_facts, account = _fly(requests, flight, field, progress)
     if not paths:
         raise InputError(
-            f"No path keeps {required_m:.3g} m clear of the scene: {'; '.join(f.note for f in path_facts)}.",
+            f"No path keeps {flight.required_m:.3g} m clear of the scene:"
+            f" {'; '.join(f.note for f in path_facts)}.",
             remedy="Try pan, tilt or zoom, a smaller amount (orbit:5), or --set plan.clearance_m=0.02",
         )
     digests = {f"trajectory {r.file}": digest_file(r.file) for r in requests if r.file is not None}
     facts = {
-        "median_depth_m": anchor.median_depth_m,
-        "required_clearance_m": required_m,
+        "median_depth_m": flight.anchor.median_depth_m,
+        "near_depth_m": flight.near_m,
+        "required_clearance_m": flight.required_m,
         "paths": [asdict(f) for f in path_facts],
     }
     inputs = {"lift": lift.manifest.digest} | digests
     manifest = Manifest(Plan.kind, recipe.model_dump(mode="json"), seed, inputs, facts)
     with draft_directory(out) as draft:
         write_json(draft / "paths.json", Plan.paths_to_json(paths))
-        draw_plan(draft / "preview.png", lift.cloud, paths, anchor.median_depth_m)
+        write_json(draft / "coverage.json", account)
+        draw_plan(draft / "preview.png", lift.cloud, paths, flight.anchor.median_depth_m)
         manifest.write(draft)
     return Plan(paths, manifest)
 
 
-def _anchor(lift: Lift) -> Anchor:
+def _prepared(lift: Lift, recipe: PlanRecipe) -> tuple[Flight, Field]:
+    """Measure the scene, and guess what it hides."""
     view = lift.views[0]
+    surface_mask = view.valid & ~view.sky
     try:
-        return Anchor(view.camera, scene_median_depth(view.depth_m, view.valid & ~view.sky))
+        anchor = Anchor(view.camera, scene_median_depth(view.depth_m, surface_mask))
     except ValueError as error:
         raise InputError(
             f"The photo shows no surface to fly around: {error}",
             remedy="Pass a depth map with --depth, or another photo.",
         ) from error
+    near_m = mean_parallax_depth(view.depth_m, surface_mask)
+    surface = SurfaceDistance(lift.cloud)
+    flight = Flight(anchor, near_m, surface, _required_clearance(anchor, surface, recipe), recipe)
+    coarse = CoarseView.sampled(view.depth_m, view.sky, view.camera, _COARSE_PX)
+    unseen = guess_unseen(coarse)
+    space = OpenSpace(coarse, surface, flight.required_m)
+    return flight, Field(anchor, near_m, unseen, Coverage(coarse, unseen), space)
 
 
 def _required_clearance(anchor: Anchor, surface: SurfaceDistance, recipe: PlanRecipe) -> float:
@@ -109,96 +115,73 @@ def _required_clearance(anchor: Anchor, surface: SurfaceDistance, recipe: PlanRe
     return min(recipe.clearance_m, recipe.clearance_frac * anchor.median_depth_m, 0.5 * own)
 
 
-def _path(
-    request: TrajectoryRequest,
-    anchor: Anchor,
-    surface: SurfaceDistance,
-    required_m: float,
-    recipe: PlanRecipe,
-) -> tuple[Cameras, PathFacts]:
-    if request.file is not None:
-        return _path_from_file(request.file, request, anchor, surface, required_m, recipe.scale)
-    kind = PRESETS[request.preset]
-    amount = request.amount if request.amount is not None else _default_amount(request.preset, recipe)
-    if abs(amount) > kind.largest or (kind.unit == "factor" and amount <= 0):
-        raise InputError(
-            f"{request.text} asks for {amount:g} {kind.unit}; the largest is {kind.largest:g}.",
-            remedy=f"For example {request.preset}:{_default_amount(request.preset, recipe):g}",
-        )
-    kept, closest = 1.0, 0.0
-    for _ in range(MOST_SHRINKS + 1):
-        cameras = preset_path(
-            request.preset, anchor, kept * amount if kind.moves else amount, recipe.num_poses
-        )
-        closest = _closest(cameras, surface, required_m)
-        if not kind.moves or closest >= required_m:
-            note = "" if kept == 1.0 else f"{request.text} was shrunk to {kept:.0%} to keep clear"
-            return cameras, PathFacts(request.preset, request.text, kept, closest, note)
-        kept *= SHRINK
-    note = f"{request.text} comes within {closest:.2g} m of the scene even at {kept / SHRINK:.0%}"
-    return cameras, PathFacts(request.preset, request.text, 0.0, closest, note)
-
-
-def _path_from_file(
-    file: Path,
-    request: TrajectoryRequest,
-    anchor: Anchor,
-    surface: SurfaceDistance,
-    required_m: float,
-    scale: float,
-) -> tuple[Cameras, PathFacts]:
-    """Carry a path from a file into this scene: same start, same size by cropping, own intrinsics."""
-    photo = anchor.camera
-    trajectory = read_trajectory(file, photo)
-    moved = rebased(scaled_translations(trajectory.cameras, scale), photo.world_from_camera[0])
-    cameras = moved.cropped_to(photo.width_px, photo.height_px)
-    closest = _closest(cameras, surface, required_m)
-    note = f"read as {trajectory.convention}"
-    if closest < required_m:
-        note += f"; it comes within {closest:.2g} m of the scene, and is flown as it is"
-    return cameras, PathFacts(request.preset, request.text, 1.0, closest, note)
-
-
-def _closest(cameras: Cameras, surface: SurfaceDistance, required_m: float) -> float:
-    # Half the required distance between places: no surface that matters fits in between unseen. The
-    # floor keeps the count of places bounded when hardly any clearance is required.
-    way_m = float((cameras.centres[1:] - cameras.centres[:-1]).norm(dim=-1).sum())
-    return surface.along(cameras.centres, max(0.5 * required_m, way_m / 5000, 1e-6))
-
-
-def _default_amount(preset: str, recipe: PlanRecipe) -> float:
-    match preset:
-        case "left" | "right" | "orbit":
-            return recipe.arc_deg
-        case "up":
-            return recipe.up_deg
-        case "eloop":
-            return recipe.loop_frac
-        case "spiral":
-            return recipe.spiral_frac
-        case "forward" | "backward":
-            return recipe.travel_frac
-        case "strafe" | "rise":
-            return recipe.side_frac
-        case "pan":
-            return recipe.pan_deg
-        case "tilt":
-            return recipe.tilt_deg
-        case "zoom":
-            return recipe.zoom_factor
-        case _:
-            raise ValueError(f"Expected a preset, got {preset!r}.")
-
-
-def _named(candidates: list[tuple[Cameras, PathFacts]]) -> tuple[list[NamedPath], list[PathFacts]]:
-    """Keep the clear paths, and number those that would share a name."""
+def _fly(
+    requests: list[TrajectoryRequest], flight: Flight, field: Field, progress: Progress
+) -> tuple[list[NamedPath], list[PathFacts], dict[str, Any]]:
+    """Build what was asked for, in order; every path counts what those before it uncover."""
     paths: list[NamedPath] = []
-    facts = []
-    for cameras, fact in candidates:
-        taken = [p.name for p in paths]
-        names = [fact.name, *(f"{fact.name}-{i}" for i in range(2, len(taken) + 3))]
-        fact = replace(fact, name=next(n for n in names if n not in taken))
-        facts.append(fact)
-        if fact.kept > 0:
-            paths.append(NamedPath(fact.name, cameras))
-    return paths, facts
+    facts: list[PathFacts] = []
+    choices: list[Choice] = []
+    for index, request in enumerate(requests):
+        if request.preset == AUTO and request.file is None:
+            choices.append(choose_paths(field, _budget(flight.recipe), [p.cameras for p in paths]))
+            made = [_chosen(candidate, flight) for candidate in choices[-1].chosen]
+            if not made:
+                facts.append(PathFacts(AUTO, AUTO, 0.0, 0.0, _why_none(choices[-1])))
+        else:
+            made = [requested_path(request, flight)]
+        for cameras, fact in made:
+            taken = [f.name for f in facts]
+            names = [fact.name, *(f"{fact.name}-{i}" for i in range(2, len(taken) + 3))]
+            facts.append(replace(fact, name=next(n for n in names if n not in taken)))
+            if fact.kept > 0:
+                paths.append(NamedPath(facts[-1].name, cameras))
+        progress(index + 1, len(requests), "planning paths")
+    return paths, facts, _account(paths, choices, field)
+
+
+def _budget(recipe: PlanRecipe) -> Budget:
+    return Budget(recipe.max_paths, recipe.min_gain_frac, recipe.max_hole_frac, recipe.num_poses, _LOOKS)
+
+
+def _chosen(candidate: Candidate, flight: Flight) -> tuple[Any, PathFacts]:
+    name = candidate.name.partition(":")[0] if candidate.family != "tour" else "tour"
+    fact = PathFacts(name, f"{AUTO}: {candidate.name}", 1.0, closest_m(candidate.cameras, flight))
+    return candidate.cameras, fact
+
+
+def _why_none(choice: Choice) -> str:
+    """Say what became of the candidates when none of them was taken."""
+    verdicts = [c.verdict for c in choice.considered]
+    counts = {verdict: verdicts.count(verdict) for verdict in dict.fromkeys(verdicts)}
+    return "auto found none: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+
+
+def _account(paths: list[NamedPath], choices: list[Choice], field: Field) -> dict[str, Any]:
+    """Tell what each path uncovers beyond those before it, and what became of the candidates."""
+    weight = field.unseen.weight
+    total = max(float(weight.sum()), 1e-9)
+    covered = torch.zeros(len(weight), dtype=torch.bool)
+    rows = []
+    for path in paths:
+        looks = field.looks(path.cameras, _LOOKS)
+        seen = looks.uncovers.any(0)
+        row = {
+            "name": path.name,
+            "alone_frac": float(weight[seen].sum()) / total,
+            "added_frac": float(weight[seen & ~covered].sum()) / total,
+            "max_hole_frac": float(looks.hole_frac.max()),
+        }
+        covered |= seen
+        rows.append({key: round(v, 5) if isinstance(v, float) else v for key, v in row.items()})
+    candidates = [asdict(c) for choice in choices for c in choice.considered]
+    return {
+        "about": "Parts of the weight of all surface that the photo is guessed to hide near what it shows.",
+        "patches": len(weight),
+        "behind_edges_frac": round(float(weight[field.unseen.behind].sum()) / total, 5),
+        "uncovered_frac": round(float(weight[covered].sum()) / total, 5),
+        "paths": rows,
+        "candidates": [
+            {key: round(v, 5) if isinstance(v, float) else v for key, v in c.items()} for c in candidates
+        ],
+    }

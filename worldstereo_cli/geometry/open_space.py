@@ -1,0 +1,150 @@
+"""Where a camera may fly, as far as one view can tell."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy import ndimage
+from torch import Tensor
+
+from worldstereo_cli.geometry.cameras import Cameras
+from worldstereo_cli.geometry.clearance import SurfaceDistance, subdivided
+from worldstereo_cli.geometry.unseen import CoarseView
+
+Array = np.ndarray[Any, Any]
+
+TRUSTED_SHARE = 0.6
+"""Space beside the view, which nobody saw, is taken for free as far out as this share of the distance
+at which the border on that side shows a surface: what stands there may well go on towards the camera."""
+_SAMPLES = 64
+"""Places along the border that tell what lies beyond it."""
+_SECTOR = math.cos(math.radians(60))
+"""A border place speaks for what lies within 60 degrees of it, seen along the optical axis."""
+_FLAT = 0.02
+"""A window whose disparities deviate from a plane by less than this part shows a wall or a floor."""
+_WINDOW_PX = 5
+
+
+class OpenSpace:
+    """Tells places that are free from those that are not, or that nobody can vouch for.
+
+    A place is open when it keeps clear of the cloud, and
+
+    - inside the view, when the view sees past it: nothing behind a surface is open;
+    - outside, when it is no farther from the view than `TRUSTED_SHARE` allows, and on the camera's
+      side of every wall or floor that leaves the view there, each continued as a plane.
+    """
+
+    def __init__(self, view: CoarseView, surface: SurfaceDistance, required_m: float) -> None:
+        """Look along the border of a view.
+
+        Args:
+            view: The photo.
+            surface: The lifted cloud.
+            required_m: Distance that a camera keeps from every surface.
+        """
+        self._surface = surface
+        self._required_m = required_m
+        self._camera = view.camera
+        depth = view.depth_m.double().cpu().numpy()
+        # An object that is one sample wide is as much in the way as its neighbours are not.
+        self._depth = ndimage.minimum_filter(depth, 3)
+        self._border = _border(depth, view.sky.cpu().numpy(), view.camera)
+
+    def along(self, centres: Float[Tensor, "n 3"]) -> bool:
+        """Tell whether a path, straight from centre to centre, stays in the open.
+
+        Args:
+            centres: At least two, world frame, metres.
+        """
+        return bool(self.open(subdivided(centres.detach().cpu().double(), self.step_m(centres))).all())
+
+    def step_m(self, centres: Float[Tensor, "n 3"]) -> float:
+        """Return how far apart places along a path may lie for nothing that matters to fit between."""
+        way_m = float((centres[1:] - centres[:-1]).norm(dim=-1).sum())
+        return max(0.5 * self._required_m, way_m / 5000, 1e-6)
+
+    def open(self, places: Float[Tensor, "n 3"]) -> Bool[Tensor, n]:
+        """Tell which places (world frame, metres) are open."""
+        clear = self._surface.clear(places, self._required_m)
+        seen = self._seen_past(places)
+        inside, local = self._inside(places)
+        return clear & torch.where(inside, seen, torch.from_numpy(self._vouched(local)))
+
+    def _inside(self, places: Tensor) -> tuple[Tensor, Array]:
+        """Tell which places project into the view; return all in camera coordinates, too."""
+        pose = self._camera.camera_from_world[0].double().cpu()
+        local = places.detach().cpu().double() @ pose[:3, :3].T + pose[:3, 3]
+        pixels, depth = self._camera.to("cpu").project(places.detach().cpu().float())
+        u, v = pixels[0].unbind(-1)
+        inside = (
+            (depth[0] > 0) & (u >= 0) & (v >= 0) & (u < self._camera.width_px) & (v < self._camera.height_px)
+        )
+        return inside, local.numpy()
+
+    def _seen_past(self, places: Tensor) -> Tensor:
+        pixels, depth = self._camera.to("cpu").project(places.detach().cpu().float())
+        u = pixels[0, :, 0].clamp(0, self._camera.width_px - 1).long().numpy()
+        v = pixels[0, :, 1].clamp(0, self._camera.height_px - 1).long().numpy()
+        return depth[0].double() < torch.from_numpy(self._depth[v, u])
+
+    def _vouched(self, local: Array) -> Array:
+        """Tell which places outside the view are near enough to it, and before its walls."""
+        points, normals, flat, sky, direction = self._border
+        sideways = local[:, :2] / np.maximum(np.linalg.norm(local[:, :2], axis=1, keepdims=True), 1e-9)
+        # Straight behind the camera no side is nearer than another: all of them speak.
+        central = np.linalg.norm(local[:, :2], axis=1) < 0.2 * np.abs(local[:, 2])
+        speaks = (sideways @ direction.T > _SECTOR) | central[:, None]
+        # The camera stands on the positive side of every plane.
+        height = local @ normals.T - (points * normals).sum(-1)
+        before = (height >= self._required_m) | ~(flat & ~sky) | ~speaks
+        reach = TRUSTED_SHARE * np.where(sky, np.inf, np.linalg.norm(points, axis=-1))
+        near = (np.linalg.norm(local, axis=1)[:, None] <= reach) | ~speaks
+        return np.asarray((before & near).all(axis=1))
+
+
+def _border(depth: Array, sky: Array, camera: Cameras) -> tuple[Array, Array, Array, Array, Array]:
+    """Fit a plane to the surface at places along the border.
+
+    Returns:
+        Points, normals towards the camera, whether they are flat, whether they are sky, and their
+        directions from the image centre, all in camera coordinates.
+    """
+    height, width = depth.shape
+    inverse = np.linalg.inv(camera.intrinsics[0].double().cpu().numpy())
+    turn = np.linspace(0, 2 * math.pi, _SAMPLES, endpoint=False)
+    # From the centre of the image outwards until a side is met.
+    step = np.stack([np.cos(turn) * width, np.sin(turn) * height], -1)
+    step *= 0.5 / np.maximum(np.abs(np.cos(turn)), np.abs(np.sin(turn)))[:, None]
+    pixel = np.clip(step + np.array([0.5 * width, 0.5 * height]), 0, [width - 1, height - 1]).astype(int)
+    points, normals, flat = np.zeros((_SAMPLES, 3)), np.zeros((_SAMPLES, 3)), np.zeros(_SAMPLES, bool)
+    for i, (x, y) in enumerate(pixel):
+        normals[i], flat[i] = _plane(1 / depth, sky, inverse, (x, y))
+        points[i] = inverse @ [x + 0.5, y + 0.5, 1] * depth[y, x]
+    rays = np.column_stack([pixel + 0.5, np.ones(_SAMPLES)]) @ inverse.T
+    direction = rays[:, :2] / np.linalg.norm(rays[:, :2], axis=1, keepdims=True)
+    return points, normals, flat, sky[pixel[:, 1], pixel[:, 0]], direction
+
+
+def _plane(disparity: Array, sky: Array, inverse_k: Array, at: tuple[int, int]) -> tuple[Array, bool]:
+    """Fit the plane of a border pixel's window; disparity is linear on a plane."""
+    height, width = disparity.shape
+    x, y = at
+    rows = slice(max(0, y - _WINDOW_PX), min(height, y + _WINDOW_PX + 1))
+    columns = slice(max(0, x - _WINDOW_PX), min(width, x + _WINDOW_PX + 1))
+    v, u = np.mgrid[rows, columns]
+    known = ~sky[rows, columns]
+    if known.sum() < 0.7 * known.size:
+        return np.array([0.0, 0.0, -1.0]), False
+    pixels = np.stack([u[known] + 0.5, v[known] + 0.5, np.ones(int(known.sum()))], -1)
+    rays = pixels @ inverse_k.T
+    values = disparity[rows, columns][known]
+    # Points x on the plane g . x = 1 have disparity g . ray.
+    g, *_ = np.linalg.lstsq(rays, values, rcond=None)
+    error = np.abs(rays @ g - values)
+    is_flat = bool(np.median(error) < _FLAT * np.median(values)) and bool(np.linalg.norm(g) > 0)
+    return -g / max(float(np.linalg.norm(g)), 1e-12), is_flat
