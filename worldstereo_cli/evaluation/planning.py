@@ -81,7 +81,7 @@ class Uncovered:
     area_m2: float
     """All of it within four median depths, by cells of a 64th of the median depth."""
     blocked_rays: int
-    """Pieces of the dense paths that a true surface cuts: none, if no camera flies into anything."""
+    """Pieces of the dense paths that a true surface cuts; frames from there on count, and show nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +192,15 @@ def _planned(scene: TrueScene, lift_dir: Path, out: Path, recipe: PlanRecipe) ->
     median_m = float(photo_depth[torch.isfinite(photo_depth)].median())
     behind, everything, area = [], [], []
     num_frames = 0
+    blocked = 0
     for path in paths:
-        frames = path[sampled(len(path), GenerateRecipe().num_frames)]
-        num_frames += len(frames)
-        points, hidden, outside = new_points(scene, frames, photo_depth)
+        cut = cut_pieces(scene, path)
+        blocked += len(cut)
+        chosen = sampled(len(path), GenerateRecipe().num_frames)
+        num_frames += len(chosen)
+        # What a camera sees after it went through something is none of the scene that people walk in.
+        reached = [i for i in chosen if not cut or i <= cut[0]]
+        points, hidden, outside = new_points(scene, path[reached], photo_depth)
         offset = (points - scene.camera.centres[0]).double()
         degrees, cubes = _cells_by_distance(offset), torch.floor(offset * 64 / median_m).long()
         near = offset.norm(dim=-1) < _FARTHEST_MEDIANS * median_m
@@ -208,7 +213,7 @@ def _planned(scene: TrueScene, lift_dir: Path, out: Path, recipe: PlanRecipe) ->
         _count(behind),
         _count(everything),
         _count(area) * (median_m / 64) ** 2,
-        sum(blocked_rays(scene, path) for path in paths),
+        blocked,
     )
 
 
@@ -236,19 +241,20 @@ def new_points(
     return points, inside & (z[0] > (1 + _SAME) * front), ~inside
 
 
-def blocked_rays(scene: TrueScene, path: Cameras) -> int:
-    """Count the pieces of a path that a true surface cuts, by a ray along each."""
-    places = path.centres[list(range(0, len(path), _RAY_STEP))].double()
+def cut_pieces(scene: TrueScene, path: Cameras) -> list[int]:
+    """Return the poses after which a true surface cuts a path, by a ray along each piece of it."""
+    index = torch.tensor(sorted({*range(0, len(path), _RAY_STEP), len(path) - 1}))
+    places = path.centres[index].double()
     way = places[1:] - places[:-1]
     moving = way.norm(dim=-1) > 1e-6
-    start, way = places[:-1][moving], way[moving]
+    start, way, index = places[:-1][moving], way[moving], index[:-1][moving]
     if len(start) == 0:
-        return 0
+        return []
     poses = torch.cat([_facing(s, s + w) for s, w in zip(start, way, strict=True)]).float()
     # A picture of one pixel whose centre is the optical axis.
     lens = intrinsics_from_focal(1.0, 1, 1).expand(len(poses), 3, 3).clone()
     depth = scene.depth(Cameras(poses, lens, 1, 1))[:, 0, 0]
-    return int((depth.double() < way.norm(dim=-1)).sum())
+    return [int(i) for i in index[depth.double() < way.norm(dim=-1)]]
 
 
 def _facing(place: Float[Tensor, 3], target: Float[Tensor, 3]) -> Float[Tensor, "1 4 4"]:

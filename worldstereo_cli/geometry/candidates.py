@@ -25,7 +25,7 @@ _HEADINGS_DEG = tuple(range(0, 360, 30))
 _NAMES = {0: "right", 90: "up", 180: "left", 270: "down"}
 _LOOKS_DEG = (8.0, 14.0)
 """Turns of the head; these stay where the photo was taken, and are possible in the narrowest place."""
-_AHEAD = (0.0, 0.2, 0.4)
+_AHEAD = (0.0, 0.15, 0.3, 0.45)
 """Steps of free moves ahead, in near depths; farther ahead the photo's pixels grow too coarse."""
 
 

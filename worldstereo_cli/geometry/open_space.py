@@ -17,13 +17,18 @@ from worldstereo_cli.geometry.unseen import CoarseView
 
 Array = np.ndarray[Any, Any]
 
-TRUSTED_SHARE = 0.6
-"""Space beside the view, which nobody saw, is taken for free as far out as this share of the distance
-at which the border on that side shows a surface: what stands there may well go on towards the camera."""
+TRUSTED_SHARE = 0.3
+"""Space beside the view, which nobody saw, is taken for free this far from what was seen, as a share of
+the distance at which the border on that side shows a surface: what stands there may well go on
+towards the camera. In generated rooms, at 0.6 one path in three met something, at 0.3 hardly one."""
+TRUSTED_BELOW = 0.15
+"""The same below the view: things stand on the ground."""
 _SAMPLES = 64
 """Places along the border that tell what lies beyond it."""
 _SECTOR = math.cos(math.radians(60))
 """A border place speaks for what lies within 60 degrees of it, seen along the optical axis."""
+_BELOW = 0.5
+"""Sine of the angle under the horizontal from which a direction counts as downwards."""
 _FLAT = 0.02
 """A window whose disparities deviate from a plane by less than this part shows a wall or a floor."""
 _WINDOW_PX = 5
@@ -102,9 +107,19 @@ class OpenSpace:
         # The camera stands on the positive side of every plane.
         height = local @ normals.T - (points * normals).sum(-1)
         before = (height >= self._required_m) | ~(flat & ~sky) | ~speaks
-        reach = TRUSTED_SHARE * np.where(sky, np.inf, np.linalg.norm(points, axis=-1))
-        near = (np.linalg.norm(local, axis=1)[:, None] <= reach) | ~speaks
+        distance = np.linalg.norm(points, axis=-1)
+        share = np.where(direction[:, 1] > _BELOW, TRUSTED_BELOW, TRUSTED_SHARE)
+        reach = np.where(sky, np.inf, share * distance)
+        near = (_outside(local, points)[:, None] <= reach) | ~speaks
         return np.asarray((before & near).all(axis=1))
+
+
+def _outside(local: Array, border: Array) -> Array:
+    """Return how far places are from what was seen: from the nearest of the sight lines to the border."""
+    ray = border / np.linalg.norm(border, axis=1, keepdims=True)
+    along = np.clip(local @ ray.T, 0, np.linalg.norm(border, axis=1))
+    squared = (local**2).sum(1)[:, None] - 2 * along * (local @ ray.T) + along**2
+    return np.asarray(np.sqrt(squared.clip(0).min(axis=1)))
 
 
 def _border(depth: Array, sky: Array, camera: Cameras) -> tuple[Array, Array, Array, Array, Array]:
