@@ -55,12 +55,12 @@ class PlanRecipe(_Section):
     max_paths: Annotated[int, Field(ge=1, le=35)] = 3
     """So many paths `auto` chooses at most; each is a round of `generate`. Two or three uncover as much as
     WorldStereo's four fixed ones."""
-    min_gain_frac: Fraction = 0.06
+    min_gain_frac: Fraction = 0.1
     """`auto` ends when a path adds less than this part of all that is uncovered with it: what is left lies
     in slivers, which the splats cover as they are."""
-    max_hole_frac: Annotated[float, Field(gt=0, le=1)] = 0.35
-    """No frame of `auto` shows more that was never seen. Beyond a third there is too little around the holes
-    to continue from; a video model may be trusted with 0.5."""
+    max_hole_frac: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """No frame of `auto` shows more that was never seen. Where half is empty, `warp` has too little around
+    the holes to continue from; WorldStereo's fixed paths reach 0.3 to 0.5."""
     num_poses: Annotated[int, Field(ge=2, le=2000)] = 81
     """Poses of a preset; 81 are the frames of a WorldStereo clip."""
     arc_deg: Annotated[float, Field(gt=0, le=360)] = 25.0

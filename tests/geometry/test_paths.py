@@ -15,10 +15,12 @@ from worldstereo_cli.geometry.clearance import SurfaceDistance
 from worldstereo_cli.geometry.paths import (
     PRESETS,
     Anchor,
+    arc_towards,
     preset_path,
     rebased,
     scaled_translations,
     scene_median_depth,
+    waypoint_tour,
 )
 from worldstereo_cli.geometry.rigid import invert_rigid, rotation_about
 
@@ -172,3 +174,87 @@ def test_distance_to_a_wall_is_seen_between_poses() -> None:
     )
     beside = torch.tensor([[-1.0, 0.0, 2.0], [1.0, 0.0, 2.0]])
     assert surface.along(beside, step_m=0.05) == pytest.approx(2.0, abs=spacing)
+
+
+def test_an_eight_crosses_at_the_photo_and_looks_at_the_pivot() -> None:
+    anchor = tilted_anchor()
+    path = preset_path("lemniscate", anchor, 0.2, 81)
+    local = (path.centres - anchor.camera.centres) @ anchor.camera.world_from_camera[0, :3, :3]
+    assert torch.allclose(path.world_from_camera[40], path.world_from_camera[0], atol=1e-6)
+    assert torch.allclose(path.world_from_camera[80], path.world_from_camera[0], atol=1e-6)
+    assert float(local[:, 0].max()) == pytest.approx(0.2 * DEPTH_M, abs=1e-4)
+    assert float(local[:, 0].min()) == pytest.approx(-0.2 * DEPTH_M, abs=1e-4)
+    assert float(local[:, 1].abs().max()) == pytest.approx(0.1 * DEPTH_M, abs=1e-4)
+    assert float(local[10, 1]) < 0 < float(local[30, 1]), "up first, then down, on the right"
+    middle = torch.tensor([48.0, 32.0])
+    assert torch.allclose(path.project(anchor.pivot.float()[None])[0][:, 0], middle.expand(81, 2), atol=2e-3)
+
+
+def test_a_roll_turns_the_picture_and_nothing_else() -> None:
+    anchor = tilted_anchor()
+    path = preset_path("roll", anchor, 30.0, 5)
+    assert torch.equal(path.centres, anchor.camera.centres.expand(5, 3))
+    assert torch.allclose(
+        path.world_from_camera[:, :3, 2], anchor.pose[:3, 2].float().expand(5, 3), atol=1e-6
+    )
+    right = path.world_from_camera[-1, :3, 0].double()
+    across, below = anchor.pose[:3, 0], anchor.pose[:3, 1]
+    assert float(right @ across) == pytest.approx(math.cos(math.radians(30)), abs=1e-5)
+    assert float(right @ below) == pytest.approx(0.5, abs=1e-5), "the camera's right side goes down"
+
+
+def test_a_dolly_zoom_keeps_the_size_of_what_is_at_the_pivot() -> None:
+    anchor = tilted_anchor()
+    board = anchor.pivot.float() + 0.4 * torch.stack([-anchor.pose[:3, 0], anchor.pose[:3, 0]]).float()
+    behind = board + 2 * anchor.pose[:3, 2].float()
+    for amount in (0.4, -0.4):
+        path = preset_path("dolly-zoom", anchor, amount, 9)
+        assert float((path.centres[-1] - path.centres[0]).norm()) == pytest.approx(0.4 * DEPTH_M, rel=1e-5)
+        at_pivot, beyond = (path.project(points)[0] for points in (board, behind))
+        width = (at_pivot[:, 1] - at_pivot[:, 0]).norm(dim=-1)
+        assert torch.allclose(width, width[:1].expand(9), rtol=1e-4)
+        far_width = (beyond[:, 1] - beyond[:, 0]).norm(dim=-1)
+        assert (float(far_width[-1]) < float(far_width[0])) == (amount > 0), (
+            "what is behind shrinks on the way in"
+        )
+    with pytest.raises(ValueError, match="pivot"):
+        preset_path("dolly-zoom", anchor, 1.0, 9)
+
+
+def test_looking_around_stays_and_sees_both_sides() -> None:
+    anchor = tilted_anchor(0.0)
+    path = preset_path("look-around", anchor, 20.0, 81)
+    assert torch.equal(path.centres, anchor.camera.centres.expand(81, 3))
+    gaze = path.world_from_camera[:, :3, 2]
+    yaw = torch.rad2deg(torch.atan2(gaze[:, 0], gaze[:, 2]))
+    assert float(yaw.max()) == pytest.approx(20.0, abs=0.1)
+    assert float(yaw.min()) == pytest.approx(-20.0, abs=0.1)
+    assert float(yaw[20]) > 0 > float(yaw[60]), "to the right first"
+    assert float(gaze[:, 1].min()) == pytest.approx(-math.sin(math.radians(20 / 3)), abs=1e-3)
+    assert torch.allclose(path.world_from_camera[-1], path.world_from_camera[0], atol=1e-6)
+
+
+def test_arcs_to_the_sides_are_the_orbits_of_those_names() -> None:
+    anchor = tilted_anchor()
+    progress = torch.linspace(0, 1, 5, dtype=torch.float64)
+    for heading, name in ((0.0, "right"), (0.5 * math.pi, "up"), (math.pi, "left")):
+        arc = arc_towards(anchor, heading, math.radians(20), progress)
+        named = preset_path(name, anchor, 20.0, 5)
+        assert torch.allclose(arc.world_from_camera, named.world_from_camera, atol=1e-6), name
+
+
+def test_a_tour_passes_through_its_places_without_a_jerk() -> None:
+    anchor = tilted_anchor()
+    places = torch.tensor([[0.5, 0.0, 0.0], [0.0, -0.4, 0.2], [-0.5, 0.0, 0.1]])
+    for closed in (False, True):
+        path = waypoint_tour(anchor, places, torch.linspace(0, 1, 401, dtype=torch.float64), closed=closed)
+        local = (path.centres - anchor.camera.centres) @ anchor.camera.world_from_camera[0, :3, :3]
+        for place in places:
+            assert float((local - place).norm(dim=-1).min()) < 5e-3
+        step = (local[1:] - local[:-1]).norm(dim=-1)
+        assert float(step.max()) < 1.02 * float(step.min()), "even speed"
+        turn = ((local[2:] - 2 * local[1:-1] + local[:-2]).norm(dim=-1) / step.mean() ** 2).max()
+        assert float(turn) < 25, "curves have a radius of 4 cm at least, a few percent of the way"
+        assert torch.allclose(local[-1], torch.zeros(3) if closed else places[-1], atol=1e-5)
+    with pytest.raises(ValueError, match="apart"):
+        waypoint_tour(anchor, places[[0, 0]], torch.linspace(0, 1, 5))

@@ -176,3 +176,67 @@ def test_the_preview_shows_the_cloud_in_its_colours_and_the_paths(lift_dir: Path
     legend = (rows < 60) & (columns < 80)
     assert rows[~legend].mean() > floor_rows.mean(), "the camera is at the bottom, what it looks at above it"
     assert columns[~legend].mean() > floor_columns.mean(), "the path to the right is drawn to the right"
+
+
+def test_coverage_says_what_each_path_adds_and_why_others_were_refused(
+    lift_dir: Path, tmp_path: Path
+) -> None:
+    made = run(lift_dir, tmp_path / "plan", "auto", max_paths=2, min_gain_frac=0.0)
+    account = json.loads((tmp_path / "plan/coverage.json").read_text())
+    assert [row["name"] for row in account["paths"]] == [p.name for p in made.paths]
+    assert len(made.paths) == 2
+    added = [row["added_frac"] for row in account["paths"]]
+    assert 1 > added[0] > added[1] > 0
+    assert sum(added) == pytest.approx(account["uncovered_frac"], abs=1e-3)
+    verdicts = {c["verdict"] for c in account["candidates"]}
+    assert {"chosen", "adds less than the chosen ones"} < verdicts
+    assert any("comes too near" in verdict for verdict in verdicts), "the ball is in the way of some"
+
+
+def test_auto_fills_in_what_named_paths_leave(lift_dir: Path, tmp_path: Path) -> None:
+    alone = run(lift_dir, tmp_path / "alone", "auto", max_paths=1)
+    after = run(lift_dir, tmp_path / "after", "right", "auto", max_paths=1)
+    assert after.paths[0].name == "right"
+    assert len(after.paths) == 2
+    gain = {
+        name: json.loads((tmp_path / name / "coverage.json").read_text())["paths"][-1]["added_frac"]
+        for name in ("alone", "after")
+    }
+    assert 0 < gain["after"] < gain["alone"]
+    assert "auto: " in alone.manifest.facts["paths"][0]["requested"]
+
+
+def test_usual_amounts_follow_the_foreground_and_named_ones_do_not(tmp_path: Path) -> None:
+    # A field 1.5 m under the camera and a mountain face at 60 m, which is the median.
+    field = [scenes.Plane((0.0, 1.0, 0.0), 1.5), scenes.Plane((0.0, 0.0, 1.0), 60.0)]
+    scenes.write_lift(tmp_path / "lift", field, scenes.camera())
+    made = run(tmp_path / "lift", tmp_path / "plan", "right", "right:25")
+    facts = made.manifest.facts
+    assert facts["median_depth_m"] > 40
+    assert facts["near_depth_m"] < 15
+    usual, named = (float(p.cameras.centres[-1, 0]) for p in made.paths)
+    assert named == pytest.approx(facts["median_depth_m"] * np.sin(np.radians(25)), rel=1e-3)
+    assert usual < 0.35 * named
+
+
+def test_where_nothing_is_hidden_there_is_nothing_to_choose(tmp_path: Path) -> None:
+    # A bare wall has no edge to look behind, and beyond its border no frame may look here.
+    scenes.write_lift(tmp_path / "lift", scenes.wall(), scenes.camera())
+    with pytest.raises(InputError, match=r"auto found none: .*not seen in one frame") as caught:
+        run(tmp_path / "lift", tmp_path / "none", "auto", max_hole_frac=1e-4)
+    assert "pan" in caught.value.remedy
+
+
+def test_the_head_can_be_turned_where_nothing_can_be_flown(tmp_path: Path) -> None:
+    # A shaft: walls close to all sides, and the camera keeps half of the distance that it has.
+    shaft = [
+        scenes.Plane((0.0, 0.0, 1.0), 1.5),
+        *(scenes.Plane(normal, 0.25) for normal in ((1.0, 0.0, 0.0), (-1.0, 0.0, 0.0))),
+        *(scenes.Plane(normal, 0.2) for normal in ((0.0, 1.0, 0.0), (0.0, -1.0, 0.0))),
+    ]
+    scenes.write_lift(tmp_path / "lift", shaft, scenes.camera())
+    made = run(tmp_path / "lift", tmp_path / "plan", "auto", clearance_m=0.2, clearance_frac=1.0)
+    assert "look-around" in [p.name for p in made.paths]
+    for path in made.paths:
+        away = torch.tensor([0.25, 0.2]) - path.cameras.centres[:, :2].abs()
+        assert float(away.min()) > 0.5 * made.manifest.facts["required_clearance_m"]

@@ -34,11 +34,13 @@ from worldstereo_cli.geometry.open_space import OpenSpace
 from worldstereo_cli.geometry.paths import Anchor
 from worldstereo_cli.geometry.unseen import Unseen
 
-_TOUR_STARTS = 8
-"""So many of the best places begin tours; more find nothing better."""
+_TOUR_STARTS = 10
+"""So many of the best places begin tours; more find hardly anything better."""
 _TOUR_PLACES = 4
 """A tour goes through four places at most: with more, a clip of eight frames has one for each, and
 nothing in between."""
+_LEAST_FRAC = 0.01
+"""A path that shows less of all that is hidden is not worth a round, even as the only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def choose_paths(field: Field, budget: Budget, before: list[Cameras]) -> Choice:
         gains = [_added(e, covered, weight) for e in flyable]
         best = max(range(len(gains)), key=lambda i: (gains[i], -i))
         total = float(weight[covered].sum()) + gains[best]
-        if gains[best] <= 0 or gains[best] < budget.min_gain_frac * total:
+        if gains[best] < max(budget.min_gain_frac * total, _LEAST_FRAC * float(weight.sum())):
             break
         flyable[best].refusal = "chosen"
         chosen.append((flyable[best], gains[best]))

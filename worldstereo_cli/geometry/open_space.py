@@ -17,10 +17,11 @@ from worldstereo_cli.geometry.unseen import CoarseView
 
 Array = np.ndarray[Any, Any]
 
-TRUSTED_SHARE = 0.3
+TRUSTED_SHARE = 0.45
 """Space beside the view, which nobody saw, is taken for free this far from what was seen, as a share of
 the distance at which the border on that side shows a surface: what stands there may well go on
-towards the camera. In generated rooms, at 0.6 one path in three met something, at 0.3 hardly one."""
+towards the camera. In generated scenes, from 0.4 to 0.6 planned paths meet unseen things half as often
+as WorldStereo's fixed ones; at 0.3 they uncover a tenth less."""
 TRUSTED_BELOW = 0.15
 """The same below the view: things stand on the ground."""
 _SAMPLES = 64
@@ -40,8 +41,9 @@ class OpenSpace:
     A place is open when it keeps clear of the cloud, and
 
     - inside the view, when the view sees past it: nothing behind a surface is open;
-    - outside, when it is no farther from the view than `TRUSTED_SHARE` allows, and on the camera's
-      side of every wall or floor that leaves the view there, each continued as a plane.
+    - outside, when it is no farther from the view than `TRUSTED_SHARE` allows;
+    - and before every wall or floor that leaves the view on its side, each continued as a plane
+      where it is no longer seen.
     """
 
     def __init__(self, view: CoarseView, surface: SurfaceDistance, required_m: float) -> None:
@@ -75,30 +77,26 @@ class OpenSpace:
 
     def open(self, places: Float[Tensor, "n 3"]) -> Bool[Tensor, n]:
         """Tell which places (world frame, metres) are open."""
-        clear = self._surface.clear(places, self._required_m)
-        seen = self._seen_past(places)
-        inside, local = self._inside(places)
-        return clear & torch.where(inside, seen, torch.from_numpy(self._vouched(local)))
-
-    def _inside(self, places: Tensor) -> tuple[Tensor, Array]:
-        """Tell which places project into the view; return all in camera coordinates, too."""
         pose = self._camera.camera_from_world[0].double().cpu()
-        local = places.detach().cpu().double() @ pose[:3, :3].T + pose[:3, 3]
-        pixels, depth = self._camera.to("cpu").project(places.detach().cpu().float())
-        u, v = pixels[0].unbind(-1)
-        inside = (
-            (depth[0] > 0) & (u >= 0) & (v >= 0) & (u < self._camera.width_px) & (v < self._camera.height_px)
-        )
-        return inside, local.numpy()
+        local = (places.detach().cpu().double() @ pose[:3, :3].T + pose[:3, 3]).numpy()
+        inside, column, row = self._pixels(local)
+        seen_past = local[:, 2] < self._depth[row, column]
+        vouched = torch.from_numpy(np.where(inside, seen_past, True) & self._vouched(local, inside))
+        return self._surface.clear(places, self._required_m) & vouched
 
-    def _seen_past(self, places: Tensor) -> Tensor:
-        pixels, depth = self._camera.to("cpu").project(places.detach().cpu().float())
-        u = pixels[0, :, 0].clamp(0, self._camera.width_px - 1).long().numpy()
-        v = pixels[0, :, 1].clamp(0, self._camera.height_px - 1).long().numpy()
-        return depth[0].double() < torch.from_numpy(self._depth[v, u])
+    def _pixels(self, local: Array) -> tuple[Array, Array, Array]:
+        """Tell which places (camera frame) the view has a pixel for; return its column and row."""
+        k = self._camera.intrinsics[0].double().cpu().numpy()
+        depth = np.maximum(local[..., 2], 1e-9)
+        u = k[0, 0] * local[..., 0] / depth + k[0, 2]
+        v = k[1, 1] * local[..., 1] / depth + k[1, 2]
+        width, height = self._camera.width_px, self._camera.height_px
+        inside = (local[..., 2] > 0) & (u >= 0) & (v >= 0) & (u < width) & (v < height)
+        column, row = np.clip(u, 0, width - 1).astype(np.int64), np.clip(v, 0, height - 1).astype(np.int64)
+        return inside, column, row
 
-    def _vouched(self, local: Array) -> Array:
-        """Tell which places outside the view are near enough to it, and before its walls."""
+    def _vouched(self, local: Array, inside: Array) -> Array:
+        """Tell which places are near enough to the view, and before the walls that leave it."""
         points, normals, flat, sky, direction = self._border
         sideways = local[:, :2] / np.maximum(np.linalg.norm(local[:, :2], axis=1, keepdims=True), 1e-9)
         # Straight behind the camera no side is nearer than another: all of them speak.
@@ -106,11 +104,14 @@ class OpenSpace:
         speaks = (sideways @ direction.T > _SECTOR) | central[:, None]
         # The camera stands on the positive side of every plane.
         height = local @ normals.T - (points * normals).sum(-1)
-        before = (height >= self._required_m) | ~(flat & ~sky) | ~speaks
+        foot = local[:, None] - height[..., None] * normals
+        # Where the plane is in view, and so is the place, the cloud tells what there is.
+        known = inside[:, None] & self._pixels(foot)[0]
+        before = (height >= self._required_m) | ~(flat & ~sky) | ~speaks | known
         distance = np.linalg.norm(points, axis=-1)
         share = np.where(direction[:, 1] > _BELOW, TRUSTED_BELOW, TRUSTED_SHARE)
         reach = np.where(sky, np.inf, share * distance)
-        near = (_outside(local, points)[:, None] <= reach) | ~speaks
+        near = (_outside(local, points)[:, None] <= reach) | ~speaks | inside[:, None]
         return np.asarray((before & near).all(axis=1))
 
 

@@ -26,6 +26,9 @@ _NEARLY_VERTICAL = math.cos(math.radians(30))
 """Cosine to gravity beyond which a view counts as one straight down or up. Its own axes are used
 then: about gravity, such a camera would spin in place instead of orbiting."""
 
+_LENGTH_STEPS = 1001
+"""Pieces whose lengths make up that of a curve: a thousandth of the way is less than a pixel."""
+
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
@@ -252,8 +255,8 @@ def waypoint_tour(
     Args:
         anchor: Where the tour starts.
         waypoints: At least one, in the photo's camera frame, metres; none of them at the pivot.
-        progress: In [0, 1]; equal steps are nearly equal ways.
-        closed: Come back to the photo, with the speed of the start.
+        progress: In [0, 1]; equal steps are equal ways.
+        closed: Come back to the photo, in the direction of the start.
 
     Raises:
         ValueError: Two places that follow each other are one.
@@ -264,7 +267,11 @@ def waypoint_tour(
     if (np.diff(way) <= 0).any():
         raise ValueError("Expected places apart from each other.")
     curve = CubicSpline(way / way[-1], places, bc_type="periodic" if closed else "natural")
-    return looking_at_pivot(anchor, torch.from_numpy(curve(progress.double().cpu().numpy())))
+    # The spline hurries where places are far apart; its own length tells where equal ways end.
+    fine = np.linspace(0, 1, _LENGTH_STEPS)
+    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(curve(fine), axis=0), axis=1))])
+    even = np.interp(progress.double().cpu().numpy() * length[-1], length, fine)
+    return looking_at_pivot(anchor, torch.from_numpy(curve(even)))
 
 
 @dataclass(frozen=True, slots=True)

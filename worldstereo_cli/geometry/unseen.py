@@ -39,6 +39,9 @@ FALLOFF_FRAC = 0.15
 """Distance from what was seen, in parts of the shorter image side, over which the weight of a guess
 falls to 37 %; the memory's confidence in invented surface falls alike."""
 
+BEYOND_WEIGHT = 0.5
+"""What lies beyond the frame counts half: people look at what the photo shows, and around it."""
+
 _STEP = 0.08
 """Disparities of two neighbours that differ by this part, and by twice their slopes, are a break."""
 _PLANE_PX = 3
@@ -122,7 +125,7 @@ def guess_unseen(view: CoarseView) -> Unseen:
     kept = (patches[:, 2] > 0) & (patches[:, 2] * farthest >= 1)
     patches, is_behind = patches[kept], is_behind[kept]
     camera_points = _lifted(patches, view.camera)
-    weight = np.exp(-patches[:, 3] / reach)
+    weight = np.exp(-patches[:, 3] / reach) * np.where(is_behind, 1.0, BEYOND_WEIGHT)
     chosen = _one_for_each_cell(camera_points, weight, _CELL_PX / focal)
     pose = view.camera.world_from_camera[0].double().cpu()
     points = torch.from_numpy(camera_points[chosen]) @ pose[:3, :3].T + pose[:3, 3]
