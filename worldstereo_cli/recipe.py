@@ -48,13 +48,14 @@ class PlanRecipe(_Section):
     may name its own, as in `orbit:40` or `strafe:-0.1`, which is flown as it is.
     """
 
-    trajectories: Annotated[tuple[str, ...], Field(min_length=1)] = ("auto",)
+    trajectories: Annotated[tuple[str, ...], Field(min_length=1)] = ("orbit:12", "auto")
     """`auto`, presets, `preset:amount`, or trajectory files, in order; each path becomes one round. `auto`
-    chooses the paths that uncover most. Presets: eloop, up, right, left, orbit, spiral, lemniscate, forward,
-    backward, strafe, rise, dolly-zoom, pan, tilt, roll, look-around, zoom."""
-    max_paths: Annotated[int, Field(ge=1, le=35)] = 3
-    """So many paths `auto` chooses at most; each is a round of `generate`. Two or three uncover as much as
-    WorldStereo's four fixed ones."""
+    chooses the paths that uncover most beyond those named before it; a sway to both sides comes first, since
+    everybody who looks at a scene makes it. Presets: eloop, up, right, left, orbit, spiral, lemniscate,
+    forward, backward, strafe, rise, dolly-zoom, pan, tilt, roll, look-around, zoom."""
+    max_paths: Annotated[int, Field(ge=1, le=35)] = 2
+    """So many paths `auto` chooses at most; each is a round of `generate`. Two uncover four fifths of what
+    WorldStereo's four fixed ones do."""
     min_gain_frac: Fraction = 0.1
     """`auto` ends when a path adds less than this part of all that is uncovered with it: what is left lies
     in slivers, which the splats cover as they are."""

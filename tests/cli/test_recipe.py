@@ -55,3 +55,26 @@ def test_a_broken_file_is_refused(tmp_path):
     (tmp_path / "mine.toml").write_text("[plan\n")
     with pytest.raises(RecipeError, match="cannot be read as a recipe"):
         load_recipe(str(tmp_path / "mine.toml"))
+
+
+def test_the_help_names_every_preset() -> None:
+    from worldstereo_cli.cli.options import Trajectories
+    from worldstereo_cli.geometry.paths import PRESETS
+
+    help_text = Trajectories.__metadata__[0].help
+    listed = help_text.partition("orbit:20: ")[2].partition(".")[0].split(", ")
+    assert sorted(listed) == sorted(PRESETS)
+    assert sorted(PRESETS) == sorted(
+        name.strip(" \n.")
+        for name in _doc_of("trajectories").partition("Presets: ")[2].replace("\n", " ").split(",")
+    )
+
+
+def _doc_of(field: str) -> str:
+    """The text under a knob of the plan's recipe, as people read it in the source."""
+    import inspect
+
+    from worldstereo_cli.recipe import PlanRecipe
+
+    after = inspect.getsource(PlanRecipe).partition(f"    {field}: ")[2]
+    return after.partition('"""')[2].partition('"""')[0]

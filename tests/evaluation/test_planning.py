@@ -33,7 +33,7 @@ from worldstereo_cli.stages.plan_cloud_to_cameras import plan
 
 def test_auto_uncovers_half_as_much_again_with_each_frame() -> None:
     rooms = [Furnished("living room", LIVING_ROOM), Furnished("tilted", LIVING_ROOM, scenes.camera(128, 128))]
-    scores = evaluate_planning(rooms, PlanRecipe())
+    scores = evaluate_planning(rooms, PlanRecipe(trajectories=("auto",)))
     for score in scores:
         assert score.per_frame("behind_cells") > 1.5, score
         assert score.auto.blocked_rays == 0
@@ -47,8 +47,8 @@ def test_auto_uncovers_half_as_much_again_with_each_frame() -> None:
 def test_no_camera_is_in_or_behind_anything(boxes: list, tmp_path: Path) -> None:
     scene = Furnished("scene", boxes)
     scene.write_lift(tmp_path / "lift")
-    made = plan(tmp_path / "lift", tmp_path / "plan", PlanRecipe(max_paths=6, min_gain_frac=0.0), seed=0,
-                progress=silent)  # fmt: skip
+    recipe = PlanRecipe(trajectories=("auto",), max_paths=6, min_gain_frac=0.0)
+    made = plan(tmp_path / "lift", tmp_path / "plan", recipe, seed=0, progress=silent)
     assert len(made.paths) > 3
     for path in made.paths:
         centres = path.cameras.centres
@@ -106,7 +106,7 @@ def test_ratios_are_of_frames_and_their_means_geometric() -> None:
     not any(shutil.which(name) for name in ("g++", "clang++", "c++")), reason="needs a C++ compiler"
 )
 def test_the_command_measures_generated_scenes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["eval", "plan", "--scenes", "1", "--json"]) == 0
+    assert run(["eval", "plan", "--scenes", "1", "--json", "--set", 'plan.trajectories=["auto"]']) == 0
     report = json.loads(capsys.readouterr().out)
     assert len(report["scenes"]) == 5
     # One scene of each of five kinds.

@@ -43,7 +43,13 @@ Overrides = Annotated[
 Trajectories = Annotated[
     list[str] | None,
     typer.Option(
-        "--trajectory", "-t", metavar="PRESET|FILE", help="A preset or a trajectory file. May be repeated."
+        "--trajectory",
+        "-t",
+        metavar="PRESET|FILE",
+        help="auto, a trajectory file, or a preset such as orbit or orbit:20: eloop, up, right, left, orbit,"
+        " spiral, lemniscate, forward, backward, strafe, rise, dolly-zoom, pan, tilt, roll, look-around,"
+        " zoom. May be repeated.",
+        show_default="orbit:12 and auto",
     ),
 ]
 DepthFile = Annotated[
