@@ -96,8 +96,9 @@ def eval_plan(
 
     chosen = load_recipe(recipe or "default", overrides)
     with Console(quiet=as_json) as console:
-        console.stage_started("eval", f"plan with {chosen.name}")
-        scores = evaluate_planning(posed_scenes(scenes), chosen.plan, progress=console.progress)
+        lines = console.scene()
+        lines.stage_started("eval", f"plan with {chosen.name}")
+        scores = evaluate_planning(posed_scenes(scenes), chosen.plan, progress=lines.progress)
     summary = summarise(scores)
     if as_json:
         rows = [asdict(score) for score in scores]
