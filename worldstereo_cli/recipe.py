@@ -54,8 +54,8 @@ class PlanRecipe(_Section):
     everybody who looks at a scene makes it. Presets: eloop, up, right, left, orbit, spiral, lemniscate,
     forward, backward, strafe, rise, dolly-zoom, pan, tilt, roll, look-around, zoom."""
     max_paths: Annotated[int, Field(ge=1, le=35)] = 2
-    """So many paths `auto` chooses at most; each is a round of `generate`. Two uncover four fifths of what
-    WorldStereo's four fixed ones do."""
+    """So many paths `auto` chooses at most; each is a round of `generate`, which costs what the
+    rest of planning does many times over. `worldstereo eval plan` tells what more of them uncover."""
     min_gain_frac: Fraction = 0.1
     """`auto` ends when a path adds less than this part of all that is uncovered with it: what is left lies
     in slivers, which the splats cover as they are."""

@@ -85,6 +85,7 @@ def eval_views(
 @eval_app.command("plan")
 def eval_plan(
     scenes: Annotated[int, typer.Option("--scenes", min=1, help="Generated scenes of each kind.")] = 4,
+    first_seed: Annotated[int, typer.Option("--first-seed", min=1, help="Seed of the first scene.")] = 1,
     recipe: o.RecipeName = None,
     overrides: o.Overrides = None,
     as_json: o.AsJson = False,
@@ -98,7 +99,9 @@ def eval_plan(
     with Console(quiet=as_json) as console:
         lines = console.scene()
         lines.stage_started("eval", f"plan with {chosen.name}")
-        scores = evaluate_planning(posed_scenes(scenes), chosen.plan, progress=lines.progress)
+        scores = evaluate_planning(
+            posed_scenes(scenes, first_seed=first_seed), chosen.plan, progress=lines.progress
+        )
     summary = summarise(scores)
     if as_json:
         rows = [asdict(score) for score in scores]

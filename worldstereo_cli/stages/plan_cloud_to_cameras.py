@@ -25,8 +25,8 @@ from worldstereo_cli.recipe import PlanRecipe
 from worldstereo_cli.stages.one_path import Flight, PathFacts, closest_m, requested_path
 
 _COARSE_PX = 192
-"""Longer side of the view that planning looks at. At 128 thin objects are lost, at 256 the same paths
-are chosen in twice the time."""
+"""Longer side of the view that planning looks at. Enough for things as thick as an arm; time goes with
+the square."""
 _LOOKS = 8
 """Poses of each path that are looked at: as many as `generate` makes frames of by default."""
 

@@ -43,15 +43,20 @@ class PosedScene:
 
 
 def posed_scenes(
-    count: int, categories: Sequence[str] = PHOTOGRAPHED, width_px: int = 384, height_px: int = 256
+    count: int,
+    categories: Sequence[str] = PHOTOGRAPHED,
+    width_px: int = 384,
+    height_px: int = 256,
+    first_seed: int = 1,
 ) -> list[PosedScene]:
     """Make scenes in which the grammar found a free place for its camera, and surface in front of it.
 
     Args:
-        count: Of each category, the first seeds from 1 on that serve.
+        count: Of each category, the first seeds that serve.
         categories: Of `renderer.CATEGORIES`.
         width_px: Of the photos.
         height_px: Of the photos.
+        first_seed: Where to begin.
 
     Raises:
         BackendError: There is no C++ compiler.
@@ -59,7 +64,7 @@ def posed_scenes(
     renderer = SceneRenderer()
     found = []
     for category in categories:
-        seed, wanted = 0, count
+        seed, wanted = first_seed - 1, count
         while wanted:
             seed += 1
             batch = renderer.render([seed], width_px, height_px, samples=1, mixture={category: 1.0})
