@@ -54,8 +54,8 @@ class VideoBench:
     num_references: int = 8
     num_steps: int = 4
     tier: Tier = "resident"
-    compiled: bool = True
-    cudnn: bool = True
+    accelerated: bool = True
+    """With the kernels that the backend takes on a GPU."""
     device: torch.device = field(default_factory=lambda: torch.device("cuda"))
     dtype: torch.dtype = torch.bfloat16
 
@@ -76,8 +76,7 @@ class VideoBenchRow:
 
 def bench_video(bench: VideoBench) -> VideoBenchRow:
     """Time one clip."""
-    model = random_model(bench)
-    accelerate(model, compiled=bench.compiled, cudnn=bench.cudnn)
+    model = _prepared(bench)
     codec = _codec(bench)
     warm_up = _timed(bench, lambda: _denoise(model, _conditions(bench, codec), replace(bench, num_steps=1)))
     conditions = _conditions(bench, codec)
@@ -117,7 +116,8 @@ def precision_ratio(bench: VideoBench, num_layers: int = 4) -> float:
         model = random_model(replace(short, tier="resident"))
         model.load_state_dict(state)
         if ours:
-            accelerate(model, compiled=bench.compiled, cudnn=bench.cudnn)
+            if bench.accelerated:
+                accelerate(model)
         else:
             model.to(short.dtype)
         errors.append(float((_velocity(model, given) - reference).square().mean().sqrt()))
@@ -127,8 +127,7 @@ def precision_ratio(bench: VideoBench, num_layers: int = 4) -> float:
 
 def profile_forward(bench: VideoBench) -> list[tuple[str, float]]:
     """Return the kernels (on a CPU: operators) that take most of one forward pass, with their seconds."""
-    model = random_model(bench)
-    accelerate(model, compiled=bench.compiled, cudnn=bench.cudnn)
+    model = _prepared(bench)
     conditions = _conditions(bench, _codec(bench))
     once = replace(bench, num_steps=1)
     _denoise(model, conditions, once)
@@ -167,6 +166,13 @@ def random_model(bench: VideoBench) -> WorldStereoTransformer:
         else:
             setattr(owner, leaf, torch.nn.Parameter(value, requires_grad=False))
     return model.eval()  # type: ignore[no-any-return]
+
+
+def _prepared(bench: VideoBench) -> WorldStereoTransformer:
+    model = random_model(bench)
+    if bench.accelerated:
+        accelerate(model)
+    return model
 
 
 def _codec(bench: VideoBench) -> KeyframeCodec:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int8
 from torch import Tensor, nn
+
+
+def widened(levels: Int8[Tensor, "o i"], scale: Float[Tensor, "o g 1"]) -> Float[Tensor, "o i"]:
+    """Bring weights in eight bits, with a scale for every group of inputs, to the dtype of the scales."""
+    grouped = levels.reshape(*scale.shape[:2], -1).to(scale.dtype)
+    return (grouped * scale).reshape(levels.shape)
 
 
 class EightBitLinear(nn.Module):
@@ -29,6 +37,7 @@ class EightBitLinear(nn.Module):
         self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach(), requires_grad=False)
         self.scale: Tensor
         self.register_buffer("scale", torch.empty(0), persistent=False)
+        self.widen: Callable[[Tensor, Tensor], Tensor] = widened
         if not layer.weight.is_meta:
             self.take_tensor("weight", layer.weight.detach())
 
@@ -43,6 +52,4 @@ class EightBitLinear(nn.Module):
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
         """Apply the layer."""
-        grouped = self.weight.to(x.dtype).reshape(self.out_features, self.groups, -1)
-        weight = (grouped * self.scale.to(x.dtype)).reshape(self.out_features, self.in_features)
-        return torch.nn.functional.linear(x, weight, self.bias)
+        return torch.nn.functional.linear(x, self.widen(self.weight, self.scale), self.bias)

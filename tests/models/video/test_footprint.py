@@ -39,7 +39,7 @@ TINY = VideoBench(
                 "num_layers": 1, "mid_channels": 16}
     ),
     codec_base_dim=8, num_keyframes=3, width_px=48, height_px=32, num_references=2, num_steps=2,
-    compiled=False, cudnn=False, device=torch.device("cpu"),
+    accelerated=False, device=torch.device("cpu"),
 )  # fmt: skip
 
 

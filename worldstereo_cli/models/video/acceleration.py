@@ -1,13 +1,14 @@
-"""Faster ways through the transformer: another attention kernel, compiled blocks."""
+"""Faster ways through the transformer on a GPU: another attention kernel, fused steps between products."""
 
 from __future__ import annotations
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from worldstereo_cli.models.eight_bit import EightBitLinear
 from worldstereo_cli.models.video.attention import scaled_dot_product, use_attention
-from worldstereo_cli.models.video.transformer import WorldStereoTransformer
+from worldstereo_cli.models.video.fused import Kernels, compiled
 
 # cuDNN's kernel is the fastest on Hopper; the others follow where it does not apply.
 _PREFERENCE = [
@@ -28,20 +29,20 @@ def cudnn_first(
         return scaled_dot_product(query, key, value)
 
 
-def accelerate(model: WorldStereoTransformer, *, compiled: bool, cudnn: bool) -> None:
-    """Choose kernels for a model.
+def accelerate(model: nn.Module) -> None:
+    """Let a model compute with the kernels that were measured to be fastest on a GPU.
 
     Args:
-        model: Changed in place.
-        compiled: Compile the blocks, which fuses norms, modulation and rotation. All blocks share one
-            compilation, which takes about a minute and is worth it for many forward passes.
-        cudnn: Prefer cuDNN's attention kernel.
+        model: A video transformer, for inference; changed in place. Its weights may be in eight bits.
     """
-    if cudnn:
-        use_attention(model, cudnn_first)
-    if compiled:
-        for block in model.blocks:
-            block.compile(dynamic=False)
-        if model.control_config is not None:
-            for block in model.controlnet.controlnet_blocks:
-                block.compile(dynamic=False)
+    use_attention(model, cudnn_first)
+    use_kernels(model, compiled())
+
+
+def use_kernels(model: nn.Module, kernels: Kernels) -> None:
+    """Let every part of a model compute its small steps with these."""
+    for module in model.modules():
+        if isinstance(getattr(module, "kernels", None), Kernels):
+            module.kernels = kernels
+        if isinstance(module, EightBitLinear):
+            module.widen = kernels.widened

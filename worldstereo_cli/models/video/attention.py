@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldstereo_cli.models.video.rotary import Rotary, rotate
+from worldstereo_cli.models.video.fused import READABLE, Kernels
+from worldstereo_cli.models.video.rotary import Rotary
 
 
 class AttentionFunction(Protocol):
@@ -63,6 +64,7 @@ class Attention(nn.Module):
             self.add_v_proj = nn.Linear(image_dim, dim)
             self.norm_added_k = nn.RMSNorm(dim, eps=eps)
         self.attend: AttentionFunction = scaled_dot_product
+        self.kernels: Kernels = READABLE
 
     def forward(
         self,
@@ -78,19 +80,23 @@ class Attention(nn.Module):
         Tokens before `first_query` are attended to, but do not attend.
         """
         source = x if context is None else context[:, num_image_tokens:]
-        query = self.norm_q(self.to_q(x[:, first_query:])).unflatten(2, (self.num_heads, -1))
-        key = self.norm_k(self.to_k(source)).unflatten(2, (self.num_heads, -1))
+        own = None if rotary is None else (rotary[0][:, first_query:], rotary[1][:, first_query:])
+        query = self._heads(self.to_q(x[:, first_query:]), self.norm_q, own)
+        key = self._heads(self.to_k(source), self.norm_k, rotary)
         value = self.to_v(source).unflatten(2, (self.num_heads, -1))
-        if rotary is not None:
-            query, key = rotate(query, rotary, first_query), rotate(key, rotary)
         result = self.attend(query, key, value).flatten(2, 3).type_as(query)
         if context is not None and num_image_tokens:
             image_tokens = context[:, :num_image_tokens]
-            image_key = self.norm_added_k(self.add_k_proj(image_tokens)).unflatten(2, (self.num_heads, -1))
+            image_key = self._heads(self.add_k_proj(image_tokens), self.norm_added_k)
             image_value = self.add_v_proj(image_tokens).unflatten(2, (self.num_heads, -1))
             result = result + self.attend(query, image_key, image_value).flatten(2, 3).type_as(query)
         projected: Tensor = self.to_out[0](result)
         return projected
+
+    def _heads(
+        self, x: Float[Tensor, "b n c"], norm: nn.RMSNorm, rotary: Rotary | None = None
+    ) -> Float[Tensor, "b n heads d"]:
+        return self.kernels.heads_of(x, norm.weight, norm.eps, self.num_heads, rotary)
 
 
 def use_attention(model: nn.Module, function: AttentionFunction) -> None:

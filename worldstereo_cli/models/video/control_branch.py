@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from worldstereo_cli.models.video.attention import Attention
 from worldstereo_cli.models.video.config import BackboneConfig, ControlConfig
+from worldstereo_cli.models.video.fused import READABLE, Kernels
 from worldstereo_cli.models.video.rotary import Rotary, RotaryGrid
 
 _SPATIAL_DOWNSAMPLE = 8
@@ -70,13 +71,15 @@ class ModulatedNorm(nn.Module):
         super().__init__()
         self.linear = nn.Linear(time_dim, 3 * dim)
         self.norm = nn.LayerNorm(dim, eps=_NORM_EPS)
+        self.kernels: Kernels = READABLE
 
     def forward(
         self, x: Float[Tensor, "b n c"], time: Float[Tensor, "b e"]
     ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b 1 c"]]:
         """Return the normalised tokens and the gate."""
         shift, scale, gate = self.linear(torch.nn.functional.silu(time))[:, None].chunk(3, dim=-1)
-        return self.norm(x) * (1 + scale) + shift, gate
+        norm = self.norm
+        return self.kernels.modulated_norm(x, norm.weight, norm.bias, norm.eps, shift, scale), gate
 
 
 class ControlBlock(nn.Module):
@@ -92,16 +95,16 @@ class ControlBlock(nn.Module):
             nn.GELU(approximate="tanh"),
             nn.Linear(config.ffn_dim, config.dim),
         )
+        self.kernels: Kernels = READABLE
 
     def forward(
         self, x: Float[Tensor, "b n c"], time: Float[Tensor, "b e"], rotary: Rotary
     ) -> Float[Tensor, "b n c"]:
         """Transform the tokens of the branch."""
         normed, gate = self.norm1(x, time)
-        x = x + gate * self.self_attn(normed, rotary=rotary)
+        x = self.kernels.gated_add(x, self.self_attn(normed, rotary=rotary), gate)
         normed, gate = self.norm2(x, time)
-        result: Tensor = x + gate * self.ffn(normed)
-        return result
+        return self.kernels.gated_add(x, self.ffn(normed), gate)
 
 
 class ControlBranch(nn.Module):

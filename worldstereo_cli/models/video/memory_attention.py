@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from worldstereo_cli.models.video.attention import Attention
 from worldstereo_cli.models.video.config import BackboneConfig
+from worldstereo_cli.models.video.fused import READABLE, Kernels
 from worldstereo_cli.models.video.rotary import Rotary
 
 
@@ -57,17 +58,18 @@ class StereoBlock(nn.Module):
         self.scale_shift_table = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
         self.feed_forward_rows: int | None = None
         """Tokens that go through the feed-forward at once (only without gradients); None for all."""
+        self.kernels: Kernels = READABLE
 
     def forward(self, x: Float[Tensor, "b n c"], inputs: BlockInputs) -> Float[Tensor, "b n c"]:
         """Transform references and targets; references come back if `inputs.keep_references`."""
         modulation = (self.scale_shift_table + inputs.modulation.float()).chunk(6, dim=1)
         shift, scale, gate = modulation[:3]
-        normed = (self.norm1(x.float()) * (1 + scale) + shift).type_as(x)
+        normed = self.kernels.modulated_norm(x, None, None, self.norm1.eps, shift, scale)
         dropped = 0 if inputs.keep_references else inputs.num_reference_tokens
         attended = self.attn1(normed, rotary=inputs.rotary, first_query=dropped)
-        x = (x[:, dropped:].float() + attended * gate).type_as(x)
+        x = self.kernels.gated_add(x[:, dropped:], attended, gate)
         num_references = inputs.num_reference_tokens - dropped
-        normed = self.norm2(x[:, num_references:].float()).type_as(x)
+        normed = self._before_context(x[:, num_references:])
         seen = self.attn2(normed, inputs.context, num_image_tokens=inputs.num_image_tokens)
         x = add_to_targets(x, seen, num_references)
         return self._feed_forward(x, modulation[3:])
@@ -85,9 +87,13 @@ class StereoBlock(nn.Module):
         self, x: Float[Tensor, "b n c"], modulation: tuple[Tensor, ...]
     ) -> Float[Tensor, "b n c"]:
         shift, scale, gate = modulation
-        normed = (self.norm3(x.float()) * (1 + scale) + shift).type_as(x)
-        result: Tensor = (x.float() + self.ffn(normed).float() * gate).type_as(x)
-        return result
+        normed = self.kernels.modulated_norm(x, None, None, self.norm3.eps, shift, scale)
+        return self.kernels.gated_add(x, self.ffn(normed), gate)
+
+    def _before_context(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        if isinstance(self.norm2, nn.Identity):
+            return x
+        return self.kernels.layer_norm(x, self.norm2.weight, self.norm2.bias, self.norm2.eps)
 
 
 def add_to_targets(

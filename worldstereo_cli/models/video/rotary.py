@@ -95,11 +95,9 @@ class RotaryGrid(nn.Module):
         )
 
 
-def rotate(
-    x: Float[Tensor, "b n heads d"], rotary: Rotary, first_token: int = 0
-) -> Float[Tensor, "b n heads d"]:
-    """Turn neighbouring channels by the angles of a table, from one of its tokens on; in float32."""
-    cosine, sine = rotary[0][:, first_token:, :, 0::2], rotary[1][:, first_token:, :, 1::2]
+def rotate(x: Float[Tensor, "b n heads d"], rotary: Rotary) -> Float[Tensor, "b n heads d"]:
+    """Turn neighbouring channels by the angles of a table; in float32."""
+    cosine, sine = rotary[0][..., 0::2], rotary[1][..., 1::2]
     first, second = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
     turned = torch.stack([first * cosine - second * sine, first * sine + second * cosine], -1)
     return turned.flatten(-2).type_as(x)
