@@ -129,6 +129,7 @@ class _Recorder:
 
     def __init__(self, model: WorldStereoTransformer) -> None:
         self._model = model
+        model.finish_references = True
         self._inputs: dict[str, list[Tensor]] = {}
         self._outputs: dict[str, list[Any]] = {}
         handles = [

@@ -176,7 +176,11 @@ def test_attention_and_linear_layers_can_be_swapped() -> None:
         expected = model(**given, **remembered)
         use_attention(model, counting)
         assert torch.equal(model(**given, **remembered), expected)
-        # Three blocks with joint, text and image attention, and two control blocks.
-        assert sorted(calls) == [18] * 8 + [30] * 3
+        # Three blocks with joint, text and image attention, and two control blocks. What the last block
+        # would make of the references is read by nobody.
+        assert sorted(calls) == [18] * 9 + [30] * 2
+        model.finish_references = True
+        torch.testing.assert_close(model(**given, **remembered), expected, atol=2e-6, rtol=0)
+        assert sorted(calls[11:]) == [18] * 8 + [30] * 3
         assert replace_linears(model, doubled, within="blocks") == 3 * 12
         assert float((model(**given, **remembered) - expected).abs().max()) > 1e-3

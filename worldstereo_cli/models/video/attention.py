@@ -74,22 +74,33 @@ class Attention(nn.Module):
         rotary: Rotary | None = None,
         num_image_tokens: int = 0,
         first_query: int = 0,
+        prepare: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "b q c"]:
         """Attend from `x` to itself, or to a context whose first tokens may be those of an image.
 
-        Tokens before `first_query` are attended to, but do not attend.
+        Args:
+            x: What attends.
+            context: What is attended to; None for `x` itself.
+            rotary: Positions, for attention to itself.
+            num_image_tokens: Of the context, at its front.
+            first_query: Tokens before it are attended to, but do not attend.
+            prepare: Brings `x` into the form that the projections take. Done in here so that the result
+                can be let go before the peak.
         """
+        x = x if prepare is None else prepare(x)
         source = x if context is None else context[:, num_image_tokens:]
         own = None if rotary is None else (rotary[0][:, first_query:], rotary[1][:, first_query:])
         query = self._heads(self.to_q(x[:, first_query:]), self.norm_q, own)
         key = self._heads(self.to_k(source), self.norm_k, rotary)
         value = self.to_v(source).unflatten(2, (self.num_heads, -1))
+        del x, source
         result = self.attend(query, key, value).flatten(2, 3).type_as(query)
         if context is not None and num_image_tokens:
             image_tokens = context[:, :num_image_tokens]
             image_key = self._heads(self.add_k_proj(image_tokens), self.norm_added_k)
             image_value = self.add_v_proj(image_tokens).unflatten(2, (self.num_heads, -1))
             result = result + self.attend(query, image_key, image_value).flatten(2, 3).type_as(query)
+        del query, key, value
         projected: Tensor = self.to_out[0](result)
         return projected
 

@@ -46,7 +46,7 @@ def flatten_single_frames(vae: Any) -> None:  # noqa: ANN401  (diffusers has no 
     """
     for module in list(vae.modules()):
         for name, child in list(module.named_children()):
+            known = isinstance(module, FrameConv) or not isinstance(child, WanCausalConv3d)
             # Only where zeros stand for all that comes before.
-            if isinstance(child, WanCausalConv3d) and child._padding[4] == child.kernel_size[0] - 1:
-                if not isinstance(module, FrameConv):
-                    setattr(module, name, FrameConv(child))
+            if not known and child._padding[4] == child.kernel_size[0] - 1:
+                setattr(module, name, FrameConv(child))

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldstereo_cli.models.video.config import ModelConfig
+from worldstereo_cli.models.video.frame_conv import flatten_single_frames
 
 
 class KeyframeCodec:
@@ -25,9 +26,11 @@ class KeyframeCodec:
         """Wrap an autoencoder.
 
         Args:
-            vae: diffusers' AutoencoderKLWan, on its device and in its dtype.
+            vae: diffusers' AutoencoderKLWan, loaded, on its device and in its dtype; changed in place so
+                that single frames go through it the short way.
             frames_at_once: How many frames share one pass; more is faster and takes more memory.
         """
+        flatten_single_frames(vae)
         self._vae = vae
         self._frames_at_once = frames_at_once
         shape = (1, -1, 1, 1, 1)
@@ -37,12 +40,13 @@ class KeyframeCodec:
 
     def encode(self, frames: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "1 c n h w"]:
         """Encode pictures in [-1, 1], each alone."""
-        latents = [self._encode(part[:, :, None]) for part in torch.split(frames, self._frames_at_once)]
-        return torch.cat(latents).transpose(0, 2)
+        latents = [self._encode_frames(part) for part in torch.split(frames, self._frames_at_once)]
+        return torch.cat(latents, dim=2)
 
     def encode_film(self, film: Float[Tensor, "t 3 height width"]) -> Float[Tensor, "1 c f h w"]:
         """Encode pictures in [-1, 1] as one film."""
-        return self._encode(film.transpose(0, 1)[None])
+        posterior = self._vae.encode(self._taken(film).transpose(0, 1)[None], return_dict=False)[0]
+        return self._normalised(posterior.mode())
 
     def decode(self, latents: Float[Tensor, "1 c n h w"]) -> Float[Tensor, "n 3 height width"]:
         """Decode every keyframe alone, to pictures in [0, 1]."""
@@ -50,16 +54,24 @@ class KeyframeCodec:
         frames = (latents.float() * std + mean).transpose(0, 2)
         parts = []
         for part in torch.split(frames, self._frames_at_once):
-            decoded = self._vae.decode(part.to(self._vae.dtype), return_dict=False)[0]
+            # The autoencoder's own `decode` keeps every feature map, for a next frame that never comes.
+            values = self._vae.post_quant_conv(part.to(self._vae.dtype))
+            decoded = self._vae.decoder(values, first_chunk=True)
             parts.append((decoded[:, :, 0].float().clamp(-1, 1) + 1) / 2)
         return torch.cat(parts)
 
-    def _encode(self, films: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b c f h w"]:
-        device, dtype = self._vae.device, self._vae.dtype
-        posterior = self._vae.encode(films.to(device, dtype), return_dict=False)[0]
-        mean, std = self._mean.to(device), self._std.to(device)
-        normalised: Tensor = (posterior.mode().float() - mean) / std
-        return normalised
+    def _encode_frames(self, frames: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "1 c n h w"]:
+        """Encode each frame alone, without the feature maps that the autoencoder's `encode` keeps."""
+        moments = self._vae.quant_conv(self._vae.encoder(self._taken(frames)[:, :, None]))
+        mode, _ = moments.chunk(2, dim=1)
+        return self._normalised(mode).transpose(0, 2)
+
+    def _taken(self, frames: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
+        taken: Tensor = frames.to(self._vae.device, self._vae.dtype)
+        return taken
+
+    def _normalised(self, mode: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
+        return (mode.float() - self._mean.to(mode.device)) / self._std.to(mode.device)
 
 
 def conditioning_latent(

@@ -64,13 +64,21 @@ class StereoBlock(nn.Module):
         """Transform references and targets; references come back if `inputs.keep_references`."""
         modulation = (self.scale_shift_table + inputs.modulation.float()).chunk(6, dim=1)
         shift, scale, gate = modulation[:3]
-        normed = self.kernels.modulated_norm(x, None, None, self.norm1.eps, shift, scale)
         dropped = 0 if inputs.keep_references else inputs.num_reference_tokens
-        attended = self.attn1(normed, rotary=inputs.rotary, first_query=dropped)
+        attended = self.attn1(
+            x,
+            rotary=inputs.rotary,
+            first_query=dropped,
+            prepare=lambda x: self.kernels.modulated_norm(x, None, None, self.norm1.eps, shift, scale),
+        )
         x = self.kernels.gated_add(x[:, dropped:], attended, gate)
         num_references = inputs.num_reference_tokens - dropped
-        normed = self._before_context(x[:, num_references:])
-        seen = self.attn2(normed, inputs.context, num_image_tokens=inputs.num_image_tokens)
+        seen = self.attn2(
+            x[:, num_references:],
+            inputs.context,
+            num_image_tokens=inputs.num_image_tokens,
+            prepare=self._before_context,
+        )
         x = add_to_targets(x, seen, num_references)
         return self._feed_forward(x, modulation[3:])
 

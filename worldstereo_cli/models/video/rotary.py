@@ -12,6 +12,7 @@ from torch import Tensor, nn
 _THETA = 10000.0
 
 Rotary = tuple[Float[Tensor, "1 n 1 d"], Float[Tensor, "1 n 1 d"]]
+"""Cosines and sines, each value for two channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +98,11 @@ class RotaryGrid(nn.Module):
 
 def rotate(x: Float[Tensor, "b n heads d"], rotary: Rotary) -> Float[Tensor, "b n heads d"]:
     """Turn neighbouring channels by the angles of a table; in float32."""
-    cosine, sine = rotary[0][..., 0::2], rotary[1][..., 1::2]
-    first, second = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
-    turned = torch.stack([first * cosine - second * sine, first * sine + second * cosine], -1)
-    return turned.flatten(-2).type_as(x)
+    cosine, sine = rotary
+    # (a, b) becomes (a cos - b sin, b cos + a sin), read in the order in which both lie in memory.
+    neighbour = x.unflatten(-1, (-1, 2)).flip(-1)
+    against = sine.unflatten(-1, (-1, 2)) * sine.new_tensor([-1.0, 1.0])
+    return (x * cosine + (neighbour * against).flatten(-2)).type_as(x)
 
 
 def _spread(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -61,6 +61,8 @@ class WorldStereoTransformer(WanTransformer3DModel):  # type: ignore[misc]
         self.blocks = nn.ModuleList(StereoBlock(backbone) for _ in range(backbone.num_layers))
         self.backbone_config, self.control_config, self.text_config = backbone, control, text
         self.update_references = control is None or control.update_ref
+        self.finish_references = False
+        """Whether the last block returns the references, too, which nothing reads but a comparison."""
         if text.source == "learned":
             self.text_tokens = nn.Parameter(torch.randn(1, text.num_tokens, backbone.text_dim))
         if control is None:
@@ -105,16 +107,18 @@ class WorldStereoTransformer(WanTransformer3DModel):  # type: ignore[misc]
         inputs, time = self._condition(
             timestep, encoder_hidden_states, encoder_hidden_states_image, hidden_states, references
         )
-        x, embedded = self._embed(hidden_states, references, camera)
         steering = self.controlnet.embed(hidden_states, control) if control is not None else None
         steering_rotary = self.controlnet.rope(hidden_states) if control is not None else None
-        if embedded is not None and inputs.keep_references:
-            x = torch.cat([embedded, x], dim=1)
-        num_references = inputs.num_reference_tokens if inputs.keep_references else 0
+        x, embedded = self._embed(hidden_states, references, camera)
+        if embedded is not None and self.update_references:
+            x, embedded = torch.cat([embedded, x], dim=1), None
         for i, block in enumerate(self.blocks):
-            if embedded is not None and not inputs.keep_references:
+            if embedded is not None:
                 x = torch.cat([embedded, x], dim=1)
+            if i + 1 == len(self.blocks) and not self.finish_references:
+                inputs = replace(inputs, keep_references=False)
             x = self._run(block, x, inputs)
+            num_references = inputs.num_reference_tokens if inputs.keep_references else 0
             if steering is not None and i < len(self.controlnet):
                 steering = self._run(self.controlnet.controlnet_blocks[i], steering, time, steering_rotary)
                 residual = self.controlnet.proj_out[i](steering)
