@@ -28,6 +28,7 @@ from worldstereo_cli.memory.retrieval import (
 )
 from worldstereo_cli.models.depth.protocol import DepthBackend
 from worldstereo_cli.models.video.protocol import Clip, ClipRequest, ClipSize, References, VideoBackend
+from worldstereo_cli.stages.control_pictures import soft_control
 
 _THUMBNAIL_PX = 4
 """Side of the pictures that tell references apart."""
@@ -140,12 +141,16 @@ def _request(
         rgb = crop_resize(control.rgb, w, h)
         depth = crop_resize(control.depth_m[:, None], w, h, nearest=True)[:, 0]
         hole = crop_resize(control.hole[:, None].float(), w, h, nearest=True)[:, 0] > 0.5
+    first_frame = rgb[0]
+    if makers.video.control_style == "points":
+        soft = soft_control(world.cloud, small, makers.device)
+        rgb, depth, hole = soft.rgb, soft.depth_m, soft.hole
     return ClipRequest(
         small,
         rgb,
         depth,
         hole,
-        rgb[0],
+        first_frame,
         world.bank.seen,
         makers.prompt,
         # Every round draws its own noise, whichever rounds ran before it in this process.

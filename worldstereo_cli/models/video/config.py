@@ -153,6 +153,8 @@ class ModelConfig(_Section):
     latent_cond_mode: Literal["first_frame_only", "full_vae"] = "first_frame_only"
     """How the unknown frames of the conditioning latent are filled: each with the latent of a grey
     picture, or together with those of a video that turns grey after its first frame."""
+    control_style: Literal["surface", "points"] = "points"
+    """How the clouds of training were drawn; released files do not mention it (`protocol.ControlStyle`)."""
     distilled: DistilledConfig | None = None
     """Set for few-step models; others are sampled with guidance."""
     text: TextConfig = TextConfig()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from worldstereo_cli.geometry.cameras import Cameras
 from worldstereo_cli.geometry.seen import SeenViews
+
+
+ControlStyle = Literal["surface", "points"]
+"""How the cloud is drawn for a backend: its front surface, closed; or soft points over mid grey, through
+whose gaps what lies behind shines, as the released models were trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ class ClipRequest:
     cameras: Cameras
     """The sampled cameras, n of them, of the backend's size."""
     control: Float[Tensor, "n 3 h w"]
-    """The cloud as these cameras see it, sRGB in [0, 1]; holes are 0.5."""
+    """The cloud as these cameras see it, in the backend's control style, sRGB in [0, 1]; holes are 0.5."""
     control_depth_m: Float[Tensor, "n h w"]
     """Depth of that rendering, metres; 0 in holes."""
     hole: Bool[Tensor, "n h w"]
@@ -72,6 +77,8 @@ class VideoBackend(Protocol):
     """As it is called in recipes and recorded in scenes."""
     num_references: int
     """At most this many past views are looked at; 0 when the backend has no use for them."""
+    control_style: ControlStyle
+    """How it wants the cloud drawn."""
 
     def clip_size(self, width_px: int, height_px: int) -> ClipSize:
         """Declare frame count and size for a scene whose photo has this size."""

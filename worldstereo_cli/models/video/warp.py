@@ -20,7 +20,7 @@ from worldstereo_cli.geometry.lifting import lift_pixels
 from worldstereo_cli.geometry.point_render import SurfaceStyle, render_surface
 from worldstereo_cli.geometry.seen import SeenViews
 from worldstereo_cli.models.video.patches import Layered, complete_texture
-from worldstereo_cli.models.video.protocol import Clip, ClipRequest, ClipSize
+from worldstereo_cli.models.video.protocol import Clip, ClipRequest, ClipSize, ControlStyle
 
 _LARGEST_HOLE_FRAC = 0.45
 """A frame with more unknown than this waits until its neighbours have been completed: there is too
@@ -42,6 +42,7 @@ class WarpBackend:
 
     name = "warp"
     num_references = 0
+    control_style: ControlStyle = "surface"
 
     def __init__(self, num_frames: int) -> None:
         """Complete `num_frames` frames on every path."""

@@ -30,7 +30,7 @@ from worldstereo_cli.models.video.footprint import (
 )
 from worldstereo_cli.models.video.keyframes import KeyframeCodec, conditioning_latent, reference_latents
 from worldstereo_cli.models.video.parts import VideoParts
-from worldstereo_cli.models.video.protocol import Clip, ClipRequest, ClipSize, References
+from worldstereo_cli.models.video.protocol import Clip, ClipRequest, ClipSize, ControlStyle, References
 from worldstereo_cli.models.video.samplers import DistilledSampler, Sampler, UniPCSampler
 from worldstereo_cli.models.video.transformer import ReferenceLatents, WorldStereoTransformer
 from worldstereo_cli.progress import Progress, silent
@@ -82,6 +82,7 @@ class WorldStereoBackend:
         self._progress = progress
         config = self._parts.config
         self.num_references = config.max_references if config.remembers else 0
+        self.control_style: ControlStyle = config.control_style
         self._plan: MemoryPlan | None = None
         self._transformer: WorldStereoTransformer | None = None
         self._codec: KeyframeCodec | None = None
