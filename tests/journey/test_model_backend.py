@@ -1,8 +1,10 @@
 """The whole river with a video model: tiny random weights in exactly the released layout."""
 
+import itertools
 import json
 
 import pytest
+import torch
 from PIL import Image
 from released import write_released
 
@@ -10,6 +12,8 @@ from tests.journey.test_river import PHOTO
 from worldstereo_cli.artifacts.scene import Generation, Round
 from worldstereo_cli.cli.main import run
 from worldstereo_cli.models.catalogue import list_weights
+from worldstereo_cli.models.video import worldstereo
+from worldstereo_cli.models.video.denoising import denoise
 from worldstereo_cli.recipe import load_recipe
 
 
@@ -41,6 +45,32 @@ def test_a_released_model_completes_the_frames_of_a_run(tmp_path, small_photo, s
     assert (done.frames[covered] - done.control[covered]).abs().max() < 0.5 / 255 + 1e-6
     record = json.loads((scene / "scene.json").read_text())
     assert record["stages"]["generate"]["state"] == "done"
+    assert "worldstereo-tiny (licence not stated, revision local)" in record["stages"]["generate"]["summary"]
+
+
+def test_a_run_that_ran_out_of_memory_goes_on_with_smaller_weights(tmp_path, small_photo, capsys):
+    weights = write_released(tmp_path / "weights")
+    scene = tmp_path / "scene"
+    command = ["run", str(small_photo), "--out", str(scene), "--recipe", "preview", "--until", "generate"]
+    command += ["--set", f"generate.backend={weights}", "--set", 'plan.trajectories=["right", "left"]']
+    with pytest.MonkeyPatch.context() as patched:
+        clips = itertools.count(1)
+
+        def full_device(*args, **kwargs):
+            if next(clips) == 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return denoise(*args, **kwargs)
+
+        patched.setattr(worldstereo, "denoise", full_device)
+        assert run(command) == 6
+    said = capsys.readouterr().err
+    assert "--set generate.weights=eight-bit" in said and "finished rounds are kept" in said
+    first = scene / "generate/rounds/01-right/artifact.json"
+    made = first.stat().st_mtime_ns
+    assert not (scene / "generate/rounds/02-left").exists()
+    assert run([*command, "--set", "generate.weights=eight-bit"]) == 0
+    assert first.stat().st_mtime_ns == made
+    assert [root.name for root in Generation.read(scene / "generate").round_dirs] == ["01-right", "02-left"]
 
 
 @pytest.mark.slow

@@ -19,7 +19,9 @@ def summary(manifest: Manifest) -> str:
         case "generate":
             seen, invented = facts["num_seen_points"], facts["num_invented_points"]
             rounds = len(facts["rounds"])
-            return f"{rounds} rounds by {facts['backend']}, {seen:,} points seen, {invented:,} invented"
+            credits = ", ".join(f"{key} {value}" for key, value in facts["weights"].items())
+            backend = f"{facts['backend']} ({credits})" if credits else facts["backend"]
+            return f"{rounds} rounds by {backend}, {seen:,} points seen, {invented:,} invented"
         case "reconstruct":
             return f"{facts['num_splats']:,} splats, photo at {facts['psnr_photo_db']:.1f} dB"
         case other:

@@ -69,7 +69,8 @@ class _Job:
             "prompt": self.makers.prompt,
             "previous": previous,
         } | self.weights
-        section = self.recipe.model_dump(mode="json")
+        # How weights are stored is left out: a run that ran out of memory goes on with smaller ones.
+        section = self.recipe.model_dump(mode="json", exclude={"weights"})
         return Manifest(Round.kind, section, self.makers.seed, inputs, {"path": path.name})
 
 
@@ -115,6 +116,7 @@ def generate(
     write_json(out / "memory.json", {"views": [_described(world.bank, i) for i in range(len(world.bank))]})
     inputs = {"lift": lift.manifest.digest, "plan": plan.manifest.digest, "prompt": options.prompt} | weights
     facts = {"rounds": names, "backend": makers.video.name} | _cloud_facts(world.cloud)
+    facts["weights"] = makers.video.credits
     facts["seconds"] = round(time.perf_counter() - started, 2)
     Manifest(Generation.kind, recipe.model_dump(mode="json"), seed, inputs, facts).write(out)
     return Generation.read(out)

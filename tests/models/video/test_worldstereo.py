@@ -26,7 +26,8 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def backend(folder: Path, cache: Path, **settings) -> WorldStereoBackend:
-    return WorldStereoBackend(find_weights(str(folder)), VideoSettings(prompt_cache=cache, **settings))
+    parts = VideoParts.open(find_weights(str(folder)), torch.device("cpu"))
+    return WorldStereoBackend(parts, VideoSettings(prompt_cache=cache, **settings))
 
 
 def path_of(num: int) -> Cameras:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -10,7 +15,9 @@ from worldstereo_cli.models.eight_bit import EightBitLinear
 from worldstereo_cli.models.video.attention import scaled_dot_product, use_attention
 from worldstereo_cli.models.video.fused import Kernels, compiled
 
-# cuDNN's kernel is the fastest on Hopper; the others follow where it does not apply.
+_HOPPER = 9
+"""Compute capability from which on cuDNN's attention is the fastest: 585 TFLOP/s on an H100, flash 370."""
+# The others follow where it does not apply.
 _PREFERENCE = [
     SDPBackend.CUDNN_ATTENTION,
     SDPBackend.FLASH_ATTENTION,
@@ -30,13 +37,25 @@ def cudnn_first(
 
 
 def accelerate(model: nn.Module) -> None:
-    """Let a model compute with the kernels that were measured to be fastest on a GPU.
+    """Let a model on a GPU compute with the kernels that were measured to be fastest there.
 
     Args:
         model: A video transformer, for inference; changed in place. Its weights may be in eight bits.
     """
-    use_attention(model, cudnn_first)
-    use_kernels(model, compiled())
+    major, _ = torch.cuda.get_device_capability()
+    if major >= _HOPPER:
+        use_attention(model, cudnn_first)
+    if why_not_fused() is None:
+        use_kernels(model, compiled())
+
+
+def why_not_fused() -> str | None:
+    """Say what keeps this machine from fusing the steps between products; None if nothing does."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    if not os.environ.get("CC") and not any(map(shutil.which, ("gcc", "clang", "cc"))):
+        return "Triton finds no C compiler"
+    return None
 
 
 def use_kernels(model: nn.Module, kernels: Kernels) -> None:

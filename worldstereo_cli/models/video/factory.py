@@ -44,12 +44,16 @@ def make_video_backend(choice: VideoChoice, device: str = "cpu", progress: Progr
 
         return WarpBackend(choice.num_frames)
 
+    import torch
+
     from worldstereo_cli.models.catalogue import find_weights
+    from worldstereo_cli.models.video.parts import VideoParts
     from worldstereo_cli.models.video.worldstereo import VideoSettings, WorldStereoBackend
 
     tier = None if choice.weights == "auto" else choice.weights
     settings = VideoSettings(num_steps=choice.num_steps, guidance=choice.guidance, tier=tier)
-    return WorldStereoBackend(find_weights(choice.name), settings, device=device, progress=progress)
+    parts = VideoParts.open(find_weights(choice.name), torch.device(device))
+    return WorldStereoBackend(parts, settings, progress)
 
 
 def describe_needs(choice: VideoChoice, device: str, width_px: int, height_px: int) -> str | None:
@@ -66,4 +70,4 @@ def describe_needs(choice: VideoChoice, device: str, width_px: int, height_px: i
     backend = make_video_backend(choice, device)
     if not isinstance(backend, WorldStereoBackend):
         raise TypeError(f"Expected a model, got {type(backend).__name__}.")
-    return backend.plan(backend.clip_size(width_px, height_px)).describe()
+    return backend.describe_needs(backend.clip_size(width_px, height_px))

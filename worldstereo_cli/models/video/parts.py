@@ -15,6 +15,7 @@ from torch import Tensor
 from worldstereo_cli.errors import BackendError
 from worldstereo_cli.models.catalogue import WeightsFolder
 from worldstereo_cli.models.fetch import fetch_base_shards
+from worldstereo_cli.models.video.acceleration import accelerate
 from worldstereo_cli.models.video.config import (
     BackboneConfig,
     ModelConfig,
@@ -81,6 +82,8 @@ class VideoParts:
             may_lack=_may_come_from_base,
         )
         load_streaming(model, Checkpoint.find(self.folder.model), load, progress=progress)
+        if self.device.type == "cuda":
+            accelerate(model)
         return model.eval()  # type: ignore[no-any-return]
 
     def fetch_missing_tensors(self) -> list[Path]:

@@ -79,6 +79,8 @@ class VideoBackend(Protocol):
     """At most this many past views are looked at; 0 when the backend has no use for them."""
     control_style: ControlStyle
     """How it wants the cloud drawn."""
+    credits: dict[str, str]
+    """Licence and revision of its weights, to be recorded in scenes; empty for a backend without any."""
 
     def clip_size(self, width_px: int, height_px: int) -> ClipSize:
         """Declare frame count and size for a scene whose photo has this size."""

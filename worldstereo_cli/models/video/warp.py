@@ -46,6 +46,7 @@ class WarpBackend:
 
     def __init__(self, num_frames: int) -> None:
         """Complete `num_frames` frames on every path."""
+        self.credits: dict[str, str] = {}
         self.num_frames = num_frames
 
     def clip_size(self, width_px: int, height_px: int) -> ClipSize:

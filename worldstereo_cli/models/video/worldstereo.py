@@ -16,6 +16,7 @@ from torch import Tensor
 from worldstereo_cli.errors import OutOfMemory
 from worldstereo_cli.geometry.camera_encoding import NormalisedFrame, camera_tokens, plucker_map
 from worldstereo_cli.models.catalogue import WeightsFolder
+from worldstereo_cli.models.video.acceleration import why_not_fused
 from worldstereo_cli.models.video.control_branch import Control
 from worldstereo_cli.models.video.denoising import ClipConditions, denoise
 from worldstereo_cli.models.video.device import available_bytes, matmul_flops_per_second
@@ -65,22 +66,23 @@ class WorldStereoBackend:
 
     def __init__(
         self,
-        folder: WeightsFolder,
+        parts: VideoParts,
         settings: VideoSettings | None = None,
-        *,
-        device: torch.device | str = "cpu",
         progress: Progress = silent,
     ) -> None:
-        """Read the configs; nothing heavy yet.
+        """Prepare; nothing heavy is loaded yet.
 
-        Raises:
-            BackendError: A config is missing or cannot be used.
+        Args:
+            parts: Of the weights, on their device.
+            settings: Of sampling and memory.
+            progress: Told before the first denoising step and after each.
         """
-        self.name = folder.name
+        self.name = parts.folder.name
+        self.credits = {"licence": parts.folder.licence, "revision": parts.folder.revision}
         self.settings = settings or VideoSettings()
-        self._parts = VideoParts.open(folder, torch.device(device))
+        self._parts = parts
         self._progress = progress
-        config = self._parts.config
+        config = parts.config
         self.num_references = config.max_references if config.remembers else 0
         self.control_style: ControlStyle = config.control_style
         self._plan: MemoryPlan | None = None
@@ -139,6 +141,17 @@ class WorldStereoBackend:
             )
         return self._plan
 
+    def describe_needs(self, size: ClipSize) -> str:
+        """Say in one line how a clip of this size will be made, and what it needs.
+
+        Raises:
+            OutOfMemory: No way fits.
+            BackendError: A part of the weights is missing.
+        """
+        slower = why_not_fused() if self._parts.device.type == "cuda" else None
+        unfused = "" if slower is None else f"; a fifth slower than it could be, because {slower}"
+        return self.plan(size).describe() + unfused
+
     @torch.inference_mode()
     def generate(self, request: ClipRequest) -> Clip:
         """Make the frames of a path.
@@ -151,24 +164,36 @@ class WorldStereoBackend:
         """
         self._check(request)
         height, width = request.control.shape[-2:]
-        plan = self.plan(ClipSize(len(request.cameras), width, height))
-        with _memory_errors(plan):
-            text, negative = self._texts(request.prompt)
-            image = self._parts.picture_tokens(_picture(request.first_frame))
-            codec = self._loaded_codec(plan)
-            conditions = replace(
-                self._conditions(request, codec), text=text, negative_text=negative, image=image
-            )
+        size = ClipSize(len(request.cameras), width, height)
+        plan = self.plan(size)
+        with _memory_errors(plan, self.footprint(size)):
+            conditions = self.conditions(request)
+            transformer = self._loaded_transformer(plan)
+            self._progress(0, self._num_steps(), "denoising")
             latents = denoise(
-                self._loaded_transformer(plan),
+                transformer,
                 self._sampler(),
                 self._noise(conditions.first_frame, request.seed),
                 conditions,
                 guidance=self._guidance(),
                 on_step=lambda i, _: self._progress(i + 1, self._num_steps(), "denoising"),
             )
-            frames = codec.decode(latents)
+            frames = self._loaded_codec(plan).decode(latents)
         return Clip(frames.cpu(), None)
+
+    @torch.inference_mode()
+    def conditions(self, request: ClipRequest) -> ClipConditions:
+        """Bring a request into the form that the model reads: texts first, then pictures.
+
+        Raises:
+            BackendError: A part of the weights is missing or damaged.
+            OutOfMemory: No way to store the weights fits on the device.
+        """
+        height, width = request.control.shape[-2:]
+        text, negative = self._texts(request.prompt)
+        image = self._parts.picture_tokens(_picture(request.first_frame))
+        codec = self._loaded_codec(self.plan(ClipSize(len(request.cameras), width, height)))
+        return replace(self._seen(request, codec), text=text, negative_text=negative, image=image)
 
     def _check(self, request: ClipRequest) -> None:
         config, frames = self._parts.config, len(request.cameras)
@@ -184,7 +209,7 @@ class WorldStereoBackend:
         if not bool(((references.target_index >= 1) & (references.target_index < frames)).all()):
             raise ValueError(f"Expected targets 1 to {frames - 1}, got {references.target_index.tolist()}.")
 
-    def _conditions(self, request: ClipRequest, codec: KeyframeCodec) -> ClipConditions:
+    def _seen(self, request: ClipRequest, codec: KeyframeCodec) -> ClipConditions:
         """Bring pictures, holes and cameras into the form that the model reads."""
         config, device, dtype = self._parts.config, self._parts.device, self._parts.dtype
         mask_channels = self._parts.backbone.mask_channels
@@ -281,16 +306,21 @@ def _picture(image: Float[Tensor, "3 h w"]) -> Image.Image:
 
 
 @contextmanager
-def _memory_errors(plan: MemoryPlan) -> Iterator[None]:
-    """Turn an allocator's failure into advice."""
+def _memory_errors(plan: MemoryPlan, footprint: Footprint) -> Iterator[None]:
+    """Turn an allocator's failure into the tier that fits."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         smaller = tier_below(plan.tier)
+        advice = "Close other programs on the GPU; the same command goes on with the next round."
+        if smaller is not None:
+            need = footprint.peak(smaller) / (1 << 30)
+            advice = (
+                f"The same command with --set generate.weights={smaller}  needs {need:.1f} GiB; finished "
+                "rounds are kept."
+            )
         raise OutOfMemory(
             f"The GPU ran out of memory with {plan.tier} weights, which were expected to fit "
             f"({plan.describe()}).",
-            remedy=f"--set generate.weights={smaller}  finished rounds are kept."
-            if smaller
-            else "Close other programs on the GPU; the same command goes on.",
+            remedy=advice,
         ) from error

@@ -1,0 +1,76 @@
+"""The benchmark of the video model, on a model that is small enough for a test."""
+
+import math
+
+import pytest
+import torch
+
+from worldstereo_cli.evaluation.bench_video import bench_tier, fits, kind_of, precision_ratio, profile_clip
+from worldstereo_cli.evaluation.random_video import (
+    RELEASED_CONTROL,
+    RandomParts,
+    VideoSize,
+    random_request,
+)
+from worldstereo_cli.models.video.config import BackboneConfig
+from worldstereo_cli.models.video.footprint import TIERS
+
+CPU = torch.device("cpu")
+TINY = VideoSize(
+    BackboneConfig(
+        num_attention_heads=2, attention_head_dim=12, text_dim=10, freq_dim=16, ffn_dim=40, num_layers=2,
+        image_dim=14, added_kv_proj_dim=24,
+    ),
+    RELEASED_CONTROL.model_copy(
+        update={"conv_out_dim": 24, "time_embed_dim": 24, "dim": 16, "ffn_dim": 32, "num_heads": 2,
+                "num_layers": 1, "mid_channels": 16}
+    ),
+    codec_base_dim=8, num_keyframes=3, width_px=48, height_px=32, num_references=2, num_steps=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def parts() -> RandomParts:
+    return RandomParts.of(TINY, CPU, torch.float32, accelerated=True)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_every_tier_is_timed_through_the_backend(parts: RandomParts, tier) -> None:
+    assert fits(parts, TINY, tier) is not None
+    row = bench_tier(parts, TINY, tier)
+    assert row.plan.tier == tier
+    assert 0 < row.denoise_s < row.clip_s
+    assert math.isnan(row.peak_gib)
+    # The model that was drawn stays, and is the one that is timed and profiled.
+    assert set(parts.made) >= {tier}
+
+
+def test_a_profile_accounts_for_all_of_its_kernels(parts: RandomParts) -> None:
+    profile = profile_clip(parts, TINY, "resident")
+    assert {"matrix products", "attention", "convolutions"} <= {kind.name for kind in profile.kinds}
+    seconds = [kernel.seconds for kernel in profile.kernels]
+    assert seconds == sorted(seconds, reverse=True) and seconds[-1] > 0
+    assert sum(kind.seconds for kind in profile.kinds) >= sum(seconds)
+
+
+def test_kernels_are_told_apart_by_their_names() -> None:
+    names = {
+        "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16": "attention",
+        "nvjet_sm90_tst_192x208_64x4_1x2_h_bz_coopB_bias_TNT": "matrix products",
+        "sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc": "convolutions",
+        "triton_red_fused__fused_rms_norm__to_copy_add_mul_0": "fused steps",
+        "Memcpy HtoD (Pageable -> Device)": "copies",
+        "void at::native::vectorized_elementwise_kernel<8, at::native::GeluCUDAKernelImpl": "other",
+    }
+    assert {name: kind_of(name) for name in names} == names
+
+
+def test_our_arithmetic_is_no_coarser_than_plain_bfloat16() -> None:
+    assert precision_ratio(TINY, CPU, num_layers=2) < 1.2
+
+
+def test_the_clip_that_is_asked_for_has_holes_and_references() -> None:
+    request = random_request(TINY)
+    assert 0.1 < float(request.hole.float().mean()) < 0.3
+    assert request.references is not None and len(request.references.images) == 2
+    assert random_request(VideoSize(num_references=0, num_keyframes=2, width_px=32, height_px=32)).references is None
