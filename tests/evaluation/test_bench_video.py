@@ -73,4 +73,5 @@ def test_the_clip_that_is_asked_for_has_holes_and_references() -> None:
     request = random_request(TINY)
     assert 0.1 < float(request.hole.float().mean()) < 0.3
     assert request.references is not None and len(request.references.images) == 2
-    assert random_request(VideoSize(num_references=0, num_keyframes=2, width_px=32, height_px=32)).references is None
+    alone = VideoSize(num_references=0, num_keyframes=2, width_px=32, height_px=32)
+    assert random_request(alone).references is None

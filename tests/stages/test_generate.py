@@ -207,7 +207,7 @@ class Perfect:
     name = "perfect"
     num_references = 2
     control_style = "surface"
-    credits: dict[str, str] = {}
+    credits = {"licence": "none", "revision": "none"}  # noqa: RUF012
 
     def clip_size(self, width_px: int, height_px: int) -> ClipSize:
         return ClipSize(3, 72, 64)

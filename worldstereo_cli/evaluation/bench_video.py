@@ -116,17 +116,16 @@ def fits(parts: RandomParts, size: VideoSize, tier: Tier) -> MemoryPlan | None:
 
 def profile_clip(parts: RandomParts, size: VideoSize, tier: Tier) -> Profile:
     """Tell which kernels (on a CPU: operators) take the time of a clip with one denoising step."""
-    backend, request = WorldStereoBackend(_with_steps(parts, 1), VideoSettings(tier=tier)), random_request(size)
+    backend = WorldStereoBackend(_with_steps(parts, 1), VideoSettings(tier=tier))
+    request = random_request(size)
     backend.conditions(request)
     on_gpu = parts.device.type == "cuda"
+    spent = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     activity = torch.profiler.ProfilerActivity
     with torch.profiler.profile(activities=[activity.CUDA if on_gpu else activity.CPU]) as profile:
         backend.generate(request)
         _wait(parts)
-    rows = [
-        KernelTime(row.key, (row.self_device_time_total if on_gpu else row.self_cpu_time_total) / 1e6, row.count)
-        for row in profile.key_averages()
-    ]
+    rows = [KernelTime(row.key, 1e-6 * getattr(row, spent), row.count) for row in profile.key_averages()]
     kinds: dict[str, KernelTime] = {}
     for row in rows:
         kind = kind_of(row.name)

@@ -94,9 +94,7 @@ class RandomParts(VideoParts):
              "scale_map": [[size.height_px, size.width_px]], "max_references": size.num_references}
         )  # fmt: skip
         nowhere = WeightsFolder("random weights", Path(), Path(), "none", "none")
-        return RandomParts(
-            nowhere, config, size.backbone, device, dtype, size.codec_base_dim, accelerated
-        )
+        return RandomParts(nowhere, config, size.backbone, device, dtype, size.codec_base_dim, accelerated)
 
     def transformer(self, plan: MemoryPlan, progress: Progress = silent) -> WorldStereoTransformer:
         """Draw a transformer, or return the one that was drawn for this tier."""

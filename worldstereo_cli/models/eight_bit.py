@@ -52,4 +52,6 @@ class EightBitLinear(nn.Module):
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
         """Apply the layer."""
-        return torch.nn.functional.linear(x, self.widen(self.weight, self.scale), self.bias)
+        # Detached, because a compiler takes the shape of every parameter for a constant.
+        weight = self.widen(self.weight.detach(), self.scale)
+        return torch.nn.functional.linear(x, weight, self.bias)

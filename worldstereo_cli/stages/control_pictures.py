@@ -23,7 +23,9 @@ def soft_control(cloud: Cloud, cameras: Cameras, device: str) -> PointRender:
         The pictures, on the CPU. A pixel is a hole only where no disc reaches it.
     """
     placed, style = cloud.to(device), PointStyle()
-    drawn = [render_points(placed.points, placed.colors, cameras[i].to(device), style) for i in range(len(cameras))]
+    drawn = [
+        render_points(placed.points, placed.colors, cameras[i].to(device), style) for i in range(len(cameras))
+    ]
     return PointRender(
         torch.cat([frame.rgb.cpu() for frame in drawn]),
         torch.cat([frame.depth_m.cpu() for frame in drawn]),

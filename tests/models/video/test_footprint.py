@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from worldstereo_cli.errors import OutOfMemory
 from worldstereo_cli.evaluation.random_video import RELEASED_BACKBONE, RELEASED_CONTROL
 from worldstereo_cli.models.video.attention import use_attention
-from worldstereo_cli.models.video.config import BackboneConfig, ModelConfig
+from worldstereo_cli.models.video.config import ModelConfig
 from worldstereo_cli.models.video.footprint import (
     Footprint,
     Workload,
@@ -22,6 +22,7 @@ from worldstereo_cli.models.video.footprint import (
 GIB = 1 << 30
 RELEASED = ModelConfig.model_validate({"controlnet_cfg": RELEASED_CONTROL.model_dump()})
 CLIP = Workload(21, 832, 480, 8, 4)
+
 
 @pytest.fixture(scope="module")
 def footprint() -> Footprint:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -61,7 +62,8 @@ def why_not_fused() -> str | None:
 def use_kernels(model: nn.Module, kernels: Kernels) -> None:
     """Let every part of a model compute its small steps with these."""
     for module in model.modules():
-        if isinstance(getattr(module, "kernels", None), Kernels):
-            module.kernels = kernels
+        part: Any = module
+        if isinstance(getattr(part, "kernels", None), Kernels):
+            part.kernels = kernels
         if isinstance(module, EightBitLinear):
             module.widen = kernels.widened

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import torch
 from jaxtyping import Float
@@ -55,7 +55,7 @@ def heads_of(
 ) -> Float[Tensor, "b n heads d"]:
     """Normalise over all heads together, split into heads, and turn these by position."""
     normed = torch.nn.functional.rms_norm(x, x.shape[-1:], weight, eps)
-    heads = normed.unflatten(2, (num_heads, -1))
+    heads = normed.reshape(*x.shape[:2], num_heads, -1)
     return heads if rotary is None else rotate(heads, rotary)
 
 
@@ -88,25 +88,23 @@ def compiled() -> Kernels:
 
 
 def _for_any_number_of_tokens(function: Callable[_Arguments, Tensor]) -> Callable[_Arguments, Tensor]:
-    """Compile a function once for each width, dtype and set of constants, but not for each token count."""
+    """Compile a function of tokens for each width, dtype and set of constants, but not for each count."""
     fused = torch.compile(function, dynamic=False)
 
     @wraps(function)
-    def run(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Tensor:
-        for value in _tensors(args):
-            if value.ndim >= 3 and value.shape[1] > 1:
-                torch._dynamo.maybe_mark_dynamic(value, 1)
-        return fused(*args, **kwargs)
+    def run(*args: _Arguments.args, **named: _Arguments.kwargs) -> Tensor:
+        return fused(*_of_any_length(args), **named)
 
     return run
 
 
-def _tensors(values: tuple[object, ...]) -> list[Tensor]:
-    """Gather the tensors among arguments, those of a rotary table included."""
-    found: list[Tensor] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, tuple):
-            found.extend(_tensors(value))
-    return found
+def _of_any_length(value: Any) -> Any:  # noqa: ANN401  (any argument)
+    """Tell the compiler that the second dimension of tensors, in tuples too, may be of any length."""
+    if isinstance(value, tuple):
+        return tuple(_of_any_length(part) for part in value)
+    if not isinstance(value, Tensor) or value.ndim < 3 or value.shape[1] == 1:
+        return value
+    # A slice of a batch of one says so in a stride that nothing uses, and would be compiled anew.
+    value = value[0][None] if len(value) == 1 else value
+    torch._dynamo.maybe_mark_dynamic(value, 1)
+    return value

@@ -11,7 +11,6 @@ from torch import Tensor
 from worldstereo_cli.geometry.cameras import Cameras
 from worldstereo_cli.geometry.seen import SeenViews
 
-
 ControlStyle = Literal["surface", "points"]
 """How the cloud is drawn for a backend: its front surface, closed; or soft points over mid grey, through
 whose gaps what lies behind shines, as the released models were trained."""

@@ -100,9 +100,10 @@ def rotate(x: Float[Tensor, "b n heads d"], rotary: Rotary) -> Float[Tensor, "b 
     """Turn neighbouring channels by the angles of a table; in float32."""
     cosine, sine = rotary
     # (a, b) becomes (a cos - b sin, b cos + a sin), read in the order in which both lie in memory.
-    neighbour = x.unflatten(-1, (-1, 2)).flip(-1)
-    against = sine.unflatten(-1, (-1, 2)) * sine.new_tensor([-1.0, 1.0])
-    return (x * cosine + (neighbour * against).flatten(-2)).type_as(x)
+    neighbour = x.reshape(*x.shape[:-1], -1, 2).flip(-1)
+    against = sine.reshape(*sine.shape[:-1], -1, 2) * sine.new_tensor([-1.0, 1.0])
+    turned: Tensor = x * cosine + (neighbour * against).flatten(-2)
+    return turned.type_as(x)
 
 
 def _spread(
