@@ -7,7 +7,7 @@ DEMO_PHOTO := tests/data/photos/mountain_path.jpg
 DEMO_SCENE := .demo/mountain_path
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt check test test-slow test-gpu demo bench
+.PHONY: help setup fmt check test test-slow test-gpu demo bench bench-gpu
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,3 +46,6 @@ demo: $(STAMP)  ## Turn a shipped photograph into a scene and say where the view
 
 bench: $(STAMP)  ## Time, memory and quality of whole runs on two photos
 	$(BIN)/worldstereo bench tests/data/photos/mountain_path.jpg tests/data/photos/living_room.jpg
+
+bench-gpu: $(STAMP)  ## The video model at full size, with random weights: time, memory, profile
+	$(BIN)/worldstereo bench-video

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from worldstereo_cli.cli import measuring
+from worldstereo_cli.cli.bench_video import bench_video
 from worldstereo_cli.cli import options as o
 from worldstereo_cli.cli.weights import weights_app
 
@@ -224,6 +225,7 @@ def recipe_show(name: Annotated[str, typer.Argument(help="A name or a .toml file
 app.add_typer(measuring.eval_app, name="eval")
 app.add_typer(weights_app, name="weights")
 app.command("bench")(measuring.bench)
+app.command("bench-video")(bench_video)
 
 
 def _recipe(

@@ -103,15 +103,13 @@ def bench_tier(parts: RandomParts, size: VideoSize, tier: Tier) -> VideoBenchRow
         torch.cuda.reset_peak_memory_stats(parts.device)
     clip_s = _timed(parts, lambda: backend.generate(request))
     peak = torch.cuda.max_memory_allocated(parts.device) / _GIB if on_gpu else float("nan")
-    plan = backend.plan(backend.clip_size(size.width_px, size.height_px))
-    return VideoBenchRow(plan, warm_up_s, stamps[-1] - stamps[0], clip_s, peak)
+    return VideoBenchRow(foretold(parts, size, tier), warm_up_s, stamps[-1] - stamps[0], clip_s, peak)
 
 
-def fits(parts: RandomParts, size: VideoSize, tier: Tier) -> MemoryPlan | None:
-    """Foretell a tier; None if it does not fit on the device."""
+def foretold(parts: RandomParts, size: VideoSize, tier: Tier) -> MemoryPlan:
+    """Foretell what a tier takes, whether it fits on the device or not."""
     backend = WorldStereoBackend(parts, VideoSettings(tier=tier))
-    plan = backend.plan(backend.clip_size(size.width_px, size.height_px))
-    return plan if plan.peak_bytes <= plan.available_bytes else None
+    return backend.plan(backend.clip_size(size.width_px, size.height_px))
 
 
 def profile_clip(parts: RandomParts, size: VideoSize, tier: Tier) -> Profile:

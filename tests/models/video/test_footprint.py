@@ -11,6 +11,7 @@ from worldstereo_cli.models.video.attention import use_attention
 from worldstereo_cli.models.video.config import ModelConfig
 from worldstereo_cli.models.video.footprint import (
     Footprint,
+    OtherParts,
     Workload,
     choose_tier,
     clip_flops,
@@ -27,8 +28,8 @@ CLIP = Workload(21, 832, 480, 8, 4)
 @pytest.fixture(scope="module")
 def footprint() -> Footprint:
     return clip_footprint(
-        RELEASED_BACKBONE, RELEASED, CLIP, codec_width=96, codec_bytes=254_000_000,
-        text_encoder_bytes=11_361_845_248, dtype=torch.bfloat16,
+        RELEASED_BACKBONE, RELEASED, CLIP, OtherParts(96, 254_000_000, 11_361_845_248),
+        dtype=torch.bfloat16, fused=True,
     )  # fmt: skip
 
 

@@ -19,20 +19,23 @@ TIERS: tuple[Tier, ...] = ("resident", "eight-bit")
 
 _GIB = 1 << 30
 _SPATIAL_DOWNSAMPLE = 8
-# Bytes for each channel of each token, counted through a block in 2-byte arithmetic: the sequence, its
-# normalised copy, queries, keys and values with the float32 of their rotation.
-_BLOCK_BYTES = 18
-# In pieces of `SMALL_ROWS` tokens the feed-forward adds little; attention is the peak then.
-_BLOCK_BYTES_IN_PIECES = 16
-SMALL_ROWS = 4096
-"""Tokens that go through the feed-forward at once in the small tier."""
+# What lives at the two peaks of a block, in copies of the whole sequence of tokens. At attention: the
+# sequence, queries, keys, values and the result, and half a copy of positions and control.
+_ATTENTION_COPIES = 5.6
+# Without fused steps: rotation in float32, step by step.
+_UNFUSED_ATTENTION_COPIES = 11.0
+# At the feed-forward: what came into the block, the sequence, its normalised copy; the hidden layer twice.
+_FEED_FORWARD_COPIES = 3.4
+SMALL_ROWS = 16384
+"""Tokens that go through the feed-forward at once in the small tier. As many as keep its peak below that
+of attention: the weights are widened for each piece."""
 # Feature maps of the autoencoder that live at once at full resolution, in multiples of its base width.
 _CODEC_MAPS = 12
 _RESERVE = 0.04
 """Part of a device that its allocator cannot use well."""
 _TEXT_TOKENS, _IMAGE_TOKENS = 512, 257
-_EFFICIENCY = 0.6
-"""Of a matrix product's throughput, what a whole forward pass reaches (measured 0.62 on an H200)."""
+_EFFICIENCY = 0.72
+"""Of a matrix product's throughput, what a whole forward pass reaches (measured 0.74 on an H100)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +51,27 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherParts:
+    """What lives on the device besides the transformer."""
+
+    codec_width: int
+    """Base width of the autoencoder."""
+    codec_bytes: int
+    """The autoencoder's weights, in the dtype of the run."""
+    text_encoder_bytes: int
+    """Likewise of the text encoder; 0 without one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Footprint:
     """Bytes and arithmetic of one clip."""
 
     weights: dict[Tier, int]
-    """Bytes of the transformer."""
+    """Bytes of the transformer and the autoencoder."""
     activations: dict[Tier, int]
     """Bytes that a forward pass adds."""
     codec: dict[Tier, int]
-    """Bytes that encoding and decoding add, with the autoencoder itself."""
+    """Bytes that encoding and decoding add."""
     text_encoder: int
     """Bytes of the text encoder, which runs first and alone."""
     flops: float
@@ -138,11 +153,10 @@ def clip_footprint(
     backbone: BackboneConfig,
     config: ModelConfig,
     work: Workload,
+    others: OtherParts,
     *,
-    codec_width: int,
-    codec_bytes: int,
-    text_encoder_bytes: int,
     dtype: torch.dtype,
+    fused: bool,
 ) -> Footprint:
     """Compute what a clip needs.
 
@@ -150,24 +164,21 @@ def clip_footprint(
         backbone: The transformer's config.
         config: The weights folder's config.
         work: The clip.
-        codec_width: Base width of the autoencoder.
-        codec_bytes: The autoencoder's weights, in the dtype of the run.
-        text_encoder_bytes: Likewise of the text encoder; 0 without one.
+        others: Sizes of the other parts.
         dtype: Of the arithmetic.
+        fused: Whether the steps between matrix products are fused.
     """
     tokens = _tokens_of_frame(backbone, work) * (work.num_keyframes + work.num_references)
-    wide = dtype.itemsize // 2
-    channels = tokens * backbone.width * max(1, wide)
-    frame = _CODEC_MAPS * codec_width * work.width_px * work.height_px * dtype.itemsize
-    feed_forward = tokens * 2 * backbone.ffn_dim * dtype.itemsize + 6 * channels
+    sequence = tokens * backbone.width * dtype.itemsize
+    frame = _CODEC_MAPS * others.codec_width * work.width_px * work.height_px * dtype.itemsize
+    attention = int((_ATTENTION_COPIES if fused else _UNFUSED_ATTENTION_COPIES) * sequence)
+    feed_forward = int((_FEED_FORWARD_COPIES + 2 * backbone.ffn_dim / backbone.width) * sequence)
+    codec = others.codec_bytes
     return Footprint(
-        {tier: transformer_bytes(backbone, config, tier, dtype) for tier in TIERS},
-        {
-            "resident": max(_BLOCK_BYTES * channels, feed_forward),
-            "eight-bit": _BLOCK_BYTES_IN_PIECES * channels,
-        },
-        {"resident": codec_bytes + 4 * frame, "eight-bit": codec_bytes + frame},
-        text_encoder_bytes,
+        {tier: transformer_bytes(backbone, config, tier, dtype) + codec for tier in TIERS},
+        {"resident": max(attention, feed_forward), "eight-bit": attention},
+        {"resident": 4 * frame, "eight-bit": frame},
+        others.text_encoder_bytes,
         clip_flops(backbone, config.control, work) * work.num_forwards,
     )
 

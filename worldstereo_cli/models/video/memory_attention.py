@@ -65,21 +65,28 @@ class StereoBlock(nn.Module):
         modulation = (self.scale_shift_table + inputs.modulation.float()).chunk(6, dim=1)
         shift, scale, gate = modulation[:3]
         dropped = 0 if inputs.keep_references else inputs.num_reference_tokens
-        attended = self.attn1(
-            x,
-            rotary=inputs.rotary,
-            first_query=dropped,
-            prepare=lambda x: self.kernels.modulated_norm(x, None, None, self.norm1.eps, shift, scale),
+        # Nothing is given a name that would keep it until the feed-forward, where most memory is taken.
+        x = self.kernels.gated_add(
+            x[:, dropped:],
+            self.attn1(
+                x,
+                rotary=inputs.rotary,
+                first_query=dropped,
+                prepare=lambda x: self.kernels.modulated_norm(x, None, None, self.norm1.eps, shift, scale),
+            ),
+            gate,
         )
-        x = self.kernels.gated_add(x[:, dropped:], attended, gate)
         num_references = inputs.num_reference_tokens - dropped
-        seen = self.attn2(
-            x[:, num_references:],
-            inputs.context,
-            num_image_tokens=inputs.num_image_tokens,
-            prepare=self._before_context,
+        x = add_to_targets(
+            x,
+            self.attn2(
+                x[:, num_references:],
+                inputs.context,
+                num_image_tokens=inputs.num_image_tokens,
+                prepare=self._before_context,
+            ),
+            num_references,
         )
-        x = add_to_targets(x, seen, num_references)
         return self._feed_forward(x, modulation[3:])
 
     def _feed_forward(

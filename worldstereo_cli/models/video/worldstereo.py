@@ -23,6 +23,7 @@ from worldstereo_cli.models.video.device import available_bytes, matmul_flops_pe
 from worldstereo_cli.models.video.footprint import (
     Footprint,
     MemoryPlan,
+    OtherParts,
     Tier,
     Workload,
     choose_tier,
@@ -113,15 +114,13 @@ class WorldStereoBackend:
             self.num_references,
             self._num_forwards(),
         )
-        codec_width, codec_bytes = self._parts.codec_size()
         return clip_footprint(
             self._parts.backbone,
             config,
             work,
-            codec_width=codec_width,
-            codec_bytes=codec_bytes,
-            text_encoder_bytes=self._parts.text_encoder_bytes(),
+            OtherParts(*self._parts.codec_size(), self._parts.text_encoder_bytes()),
             dtype=self._parts.dtype,
+            fused=self._parts.device.type == "cuda" and why_not_fused() is None,
         )
 
     def plan(self, size: ClipSize) -> MemoryPlan:
