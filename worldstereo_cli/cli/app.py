@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from worldstereo_cli.cli import measuring
-from worldstereo_cli.cli.bench_video import bench_video
 from worldstereo_cli.cli import options as o
+from worldstereo_cli.cli.bench_video import bench_video
 from worldstereo_cli.cli.weights import weights_app
 
 if TYPE_CHECKING:

@@ -37,10 +37,9 @@ def bench_video(
             remedy="Run it on a machine with one of 24 GB or more.",
         )
     size, device = VideoSize(num_references=references), torch.device("cuda")
-    say = _Lines(quiet=as_json)
-    say.title(torch.cuda.get_device_name(device), torch.__version__, size.num_keyframes, references)
     results: dict[str, Any] = {"card": torch.cuda.get_device_name(device), "torch": torch.__version__}
-    profiled = False
+    say = _Lines(quiet=as_json)
+    say.title(results["card"], results["torch"], size.num_keyframes, references)
     for tier in TIERS:
         parts = RandomParts.of(size, device, torch.bfloat16, accelerated=True)
         plan = bench.foretold(parts, size, tier)
@@ -50,18 +49,17 @@ def bench_video(
         row = bench.bench_tier(parts, size, tier)
         results[tier] = asdict(row)
         say.row(tier, row)
-        if not profiled:
+        if "profile" not in results:
             profile = bench.profile_clip(parts, size, tier)
-            results["profile"], profiled = asdict(profile), True
+            results["profile"] = asdict(profile)
             say.profile("where the time of a clip with one step goes", profile.kinds)
             say.profile("the longest kernels", profile.kernels)
         del parts
         torch.cuda.empty_cache()
     if precision:
-        results["precision_ratio"] = bench.precision_ratio(size, device)
-        say(
-            f"difference from float32 on four layers, against plain bfloat16: {results['precision_ratio']:.2f}"
-        )
+        ratio = bench.precision_ratio(size, device)
+        results["precision_ratio"] = ratio
+        say(f"difference from float32 on four layers, against plain bfloat16: {ratio:.2f}")
     if as_json:
         typer.echo(json.dumps(results, indent=1))
 

@@ -1,5 +1,6 @@
 """The video transformer: Wan's without memory, and with memory what its architecture promises."""
 
+import gc
 from dataclasses import replace
 
 import pytest
@@ -153,6 +154,42 @@ def test_feed_forward_in_pieces_is_the_same() -> None:
         expected = model(**given, **remembered)
         model.process_feed_forward_in(7)
         torch.testing.assert_close(model(**given, **remembered), expected, atol=2e-6, rtol=0)
+
+
+def _copies_alive(size: int) -> list[int]:
+    """How many sequences large every living tensor is, by its storage."""
+    alive = {}
+    for thing in gc.get_objects():
+        if type(thing) is torch.Tensor and thing.numel() * thing.element_size() >= 0.7 * size:
+            alive[thing.untyped_storage().data_ptr()] = round(thing.untyped_storage().nbytes() / size)
+    return sorted(alive.values())
+
+
+def test_nothing_is_held_longer_than_it_is_needed() -> None:
+    # Wide and short of weights, so that nothing but the sequence is as large as the sequence.
+    backbone = BACKBONE.model_copy(update={"attention_head_dim": 48, "ffn_dim": 192, "added_kv_proj_dim": 96})
+    model = build(backbone, CONTROL.model_copy(update={"conv_out_dim": 96, "time_embed_dim": 96}))
+    given, remembered = inputs(frames=21), memory(frames=21, references=8)
+    given["encoder_hidden_states"] = given["encoder_hidden_states"][:, :8]
+    size = (21 + 8) * 6 * 96 * 4
+    at_attention, at_feed_forward = [], []
+
+    def counting(query, key, value):
+        result = scaled_dot_product(query, key, value)
+        if query.shape[1] == key.shape[1] == 29 * 6:
+            at_attention.append(_copies_alive(size))
+        return result
+
+    use_attention(model, counting)
+    for block in model.blocks:
+        block.ffn.net[0].register_forward_hook(lambda *_: at_feed_forward.append(_copies_alive(size)))
+    with torch.inference_mode():
+        model(**given, **remembered)
+    maps = _copies_alive(size)
+    # The sequence, queries, keys, values, and the result.
+    assert at_attention == [sorted([*[1] * 5, *maps])] * 2
+    # What came into the block, the sequence, its normalised copy; and the hidden layer.
+    assert at_feed_forward[:2] == [sorted([1, 1, 1, 2, *maps])] * 2
 
 
 def test_attention_and_linear_layers_can_be_swapped() -> None:

@@ -121,8 +121,7 @@ class WorldStereoTransformer(WanTransformer3DModel):  # type: ignore[misc]
             num_references = inputs.num_reference_tokens if inputs.keep_references else 0
             if steering is not None and i < len(self.controlnet):
                 steering = self._run(self.controlnet.controlnet_blocks[i], steering, time, steering_rotary)
-                residual = self.controlnet.proj_out[i](steering)
-                x = add_to_targets(x, residual, num_references)
+                x = add_to_targets(x, self.controlnet.proj_out[i](steering), num_references)
         return self._unpatchify(x[:, num_references:], time, hidden_states)
 
     def _condition(

@@ -86,6 +86,7 @@ class WorldStereoBackend:
         config = parts.config
         self.num_references = config.max_references if config.remembers else 0
         self.control_style: ControlStyle = config.control_style
+        self._footprints: dict[ClipSize, Footprint] = {}
         self._plan: MemoryPlan | None = None
         self._transformer: WorldStereoTransformer | None = None
         self._codec: KeyframeCodec | None = None
@@ -106,6 +107,11 @@ class WorldStereoBackend:
         Raises:
             BackendError: A part of the weights is missing.
         """
+        if size not in self._footprints:
+            self._footprints[size] = self._counted(size)
+        return self._footprints[size]
+
+    def _counted(self, size: ClipSize) -> Footprint:
         config = self._parts.config
         work = Workload(
             size.num_frames,
@@ -215,9 +221,10 @@ class WorldStereoBackend:
         cameras = request.cameras
         frame = NormalisedFrame.fit(cameras.camera_from_world)
         targets = frame.apply(cameras.camera_from_world)
+        # Where the model is: eight million rays take seconds on a CPU.
         rays = plucker_map(
-            targets,
-            cameras.intrinsics,
+            targets.to(device),
+            cameras.intrinsics.to(device),
             cameras.width_px,
             cameras.height_px,
             first_column_px=config.quirks.first_column_px,
