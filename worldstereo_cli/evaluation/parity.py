@@ -11,6 +11,7 @@ from worldstereo_cli.evaluation.parity_cameras import check_camera
 from worldstereo_cli.evaluation.parity_golden import Deviation, Golden
 from worldstereo_cli.evaluation.parity_pipeline import check_clip, check_pipelines, check_sampler
 from worldstereo_cli.evaluation.parity_points import check_depth_lift, check_point_render
+from worldstereo_cli.evaluation.parity_retrieval import check_retrieval
 from worldstereo_cli.evaluation.parity_transformer import check_transformer
 from worldstereo_cli.progress import Progress, silent
 
@@ -98,7 +99,9 @@ def _kind(golden: Golden) -> tuple[str, _Check | None]:
         return "point rendering", check_point_render
     if "contracted_depth" in last:
         return "depth lifting", check_depth_lift
-    if "w2c" in last and "overlap" not in last:
+    if "retrieved_bank_index" in last:
+        return "retrieval", check_retrieval
+    if "w2c" in last:
         return "cameras", check_camera
     return "", None
 

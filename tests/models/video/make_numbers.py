@@ -7,13 +7,14 @@ configurations that the set does not have. Run again only when a change of resul
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from diffusers import AutoencoderKLWan
 from safetensors.torch import save_file
 from tiny import BACKBONE, CONTROL, build, inputs, memory
 
-from worldstereo_cli.evaluation import parity_pipeline
+from worldstereo_cli.evaluation import parity_pipeline, parity_retrieval
 from worldstereo_cli.evaluation.parity_golden import Golden
 from worldstereo_cli.evaluation.parity_transformer import run_model
 from worldstereo_cli.geometry.camera_encoding import NormalisedFrame, camera_tokens, plucker_map
@@ -96,24 +97,56 @@ def write_pipelines() -> None:
     tensors |= {name: torch.zeros(shapes[name.split("/")[-1]]) for name in names}
     tensors["dmd/reference_latent"] = torch.zeros(1, 36, 2, 4, 6)
     write("pipelines", tensors, **settings)
-    write("pipelines", {**tensors, **_computed("pipelines")}, **settings)
+    write("pipelines", {**tensors, **_computed(parity_pipeline, "check_pipelines", "pipelines")}, **settings)
 
 
-def _computed(name: str) -> dict[str, torch.Tensor]:
+def _computed(module: ModuleType, check: str, name: str) -> dict[str, torch.Tensor]:
     """Collect what a check computes instead of comparing it."""
     found: dict[str, torch.Tensor] = {}
-    compare = parity_pipeline.compare
+    compare = module.compare
 
     def collect(label, got, expected, tolerance):
         found[label] = got
         return compare(label, got, expected, tolerance)
 
-    parity_pipeline.compare = collect
+    module.compare = collect
     try:
-        list(parity_pipeline.check_pipelines(Golden(NUMBERS / f"{name}.safetensors")))
+        list(getattr(module, check)(Golden(NUMBERS / f"{name}.safetensors")))
     finally:
-        parity_pipeline.compare = compare
+        module.compare = compare
     return found
+
+
+def write_retrieval() -> None:
+    """Write the choices of a path at video rate among views about a point, of which three may be taken."""
+
+    def about(degrees: torch.Tensor) -> torch.Tensor:
+        angle = torch.deg2rad(degrees)
+        centres = torch.stack([3 * angle.sin(), 0.3 * angle.cos(), -3 * angle.cos()], -1)
+        return invert_rigid(look_at(centres, torch.zeros_like(centres), torch.tensor([0.0, 1.0, 0.0])))
+
+    generator = torch.Generator().manual_seed(6)
+    bank, targets = about(torch.linspace(-70, 80, 9)), about(torch.linspace(0, 75, 17))
+    intrinsics = intrinsics_from_focal(20.0, 24, 16)
+    case = {"target_w2c": targets, "target_K": intrinsics.repeat(17, 1, 1), "overlap": torch.zeros(9, 9),
+            "retrieved_bank_index": torch.zeros(8, dtype=torch.int64), "ref_w2c": torch.zeros(3, 4, 4),
+            "ref_index": torch.zeros(3, dtype=torch.int64), "score": torch.zeros(8),
+            "angle_of_choice": torch.zeros(8)}  # fmt: skip
+    tensors = {
+        "bank/w2c": bank, "bank/K": intrinsics.repeat(9, 1, 1), "bank/frustum_corners": torch.zeros(9, 8, 3),
+        "bank/features": torch.randn(9, 4, generator=generator),
+        "bank/images": torch.randint(0, 256, (9, 16, 24, 3), generator=generator, dtype=torch.uint8),
+        **{f"arc/{key}": value for key, value in case.items()},
+    }  # fmt: skip
+    settings = {
+        "near": 0.1, "far": 8.0, "nframe": 9, "image_width": 24, "image_height": 16, "max_reference": 3,
+        "cases": {"arc": {"view_id": "view0", "traj_id": "traj1"}},
+        "bank_names": [f"view0/traj{2 * (i > 4)}/{i:04d}" for i in range(9)],
+        "bank_update_indices": {"9,3": [3, 6, 8]}, "scale_bucket_fallback": {"900,600": [720, 512]},
+    }  # fmt: skip
+    write("retrieval", tensors, **settings)
+    found = _computed(parity_retrieval, "check_retrieval", "retrieval")
+    write("retrieval", {**tensors, **{k: v for k, v in found.items() if k in tensors}}, **settings)
 
 
 def write_cameras() -> None:
@@ -141,3 +174,4 @@ if __name__ == "__main__":
     write_transformer("transformer_video_rate", CONTROL.model_copy(update=video_rate), 9)
     write_pipelines()
     write_cameras()
+    write_retrieval()
