@@ -34,7 +34,7 @@ def find_weights_here(name):
 def test_a_released_model_completes_the_frames_of_a_run(tmp_path, small_photo, sharded):
     weights = write_released(tmp_path / "weights", sharded=sharded)
     scene = tmp_path / "scene"
-    arguments = ["run", str(small_photo), "--out", str(scene), "--recipe", "preview", "--until", "generate"]
+    arguments = ["run", str(small_photo), "--out", str(scene), "--recipe", "preview"]
     assert run([*arguments, "--set", f"generate.backend={weights}", "--trajectory", "right"]) == 0
     generation = Generation.read(scene / "generate")
     assert generation.manifest.facts["backend"] == "worldstereo-tiny"
@@ -44,7 +44,9 @@ def test_a_released_model_completes_the_frames_of_a_run(tmp_path, small_photo, s
     covered = ~done.hole[:, None].expand_as(done.frames)
     assert (done.frames[covered] - done.control[covered]).abs().max() < 0.5 / 255 + 1e-6
     record = json.loads((scene / "scene.json").read_text())
-    assert record["stages"]["generate"]["state"] == "done"
+    assert {entry["state"] for entry in record["stages"].values()} == {"done"}
+    assert {"lift", "plan", "generate", "reconstruct"} <= set(record["stages"])
+    assert (scene / "viewer.html").is_file() and (scene / "reconstruct" / "splats.ply").is_file()
     assert "worldstereo-tiny (licence not stated, revision local)" in record["stages"]["generate"]["summary"]
 
 
@@ -103,6 +105,18 @@ def test_a_recipe_without_its_weights_says_so_before_any_stage(tmp_path, small_p
     said = capsys.readouterr().err
     assert "are not here" in said
     assert "worldstereo weights pull worldstereo-" in said
+    # Nobody is to learn after a download of 59 GB that a GPU is missing, too.
+    assert ("NVIDIA GPU with 24 GB" in said) != torch.cuda.is_available()
+    assert not scene.exists()
+
+
+def test_a_model_that_a_cpu_would_take_hours_for_is_refused(tmp_path, small_photo, capsys, monkeypatch):
+    weights, scene = write_released(tmp_path / "weights"), tmp_path / "scene"
+    monkeypatch.setattr(worldstereo, "matmul_flops_per_second", lambda device, dtype: 1e3)
+    arguments = ["run", str(small_photo), "--out", str(scene), "--set", f"generate.backend={weights}"]
+    assert run([*arguments, "--device", "cpu"]) == 5
+    said = capsys.readouterr().err
+    assert "hours for each path on this CPU" in said and "NVIDIA GPU" in said
     assert not scene.exists()
 
 

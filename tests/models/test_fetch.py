@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from worldstereo_cli.cli.main import run
 from worldstereo_cli.errors import BackendError
 from worldstereo_cli.models.catalogue import RELEASES, find_weights, list_weights
 from worldstereo_cli.models.fetch import fetch_base_shards, pull_weights
@@ -173,3 +174,14 @@ def test_an_unknown_name_is_refused_before_anything_is_fetched(hub: Hub, tmp_pat
     with pytest.raises(BackendError, match="no weights 'wan'"):
         pull_weights("wan", tmp_path, endpoint=hub.address)
     assert hub.served == []
+
+
+def test_the_list_tells_files_size_licence_and_place(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["weights", "list"]) == 0
+    said = capsys.readouterr().out
+    for release in RELEASES.values():
+        assert f"{release.name:<24}{release.approximate_gb:>5.0f} GB" in said
+        assert release.needs in said
+        for source in (release.own, release.base):
+            assert f"{source.repo} at {source.revision[:8]}, {source.licence}: " in said
+            assert ", ".join(source.patterns) in said

@@ -23,6 +23,9 @@ def weights_list() -> None:
         here = str(status.folder.model) if status.folder else f"{status.cached_bytes / 1e9:.1f} GB here"
         typer.echo(f"{release.name:<24}{release.approximate_gb:>5.0f} GB  {release.own.licence:<12}{here}")
         typer.echo(f"{'':<24}{release.what}; needs {release.needs}")
+        for source in (release.own, release.base):
+            where = f"{source.repo} at {source.revision[:8]}, {source.licence}"
+            typer.echo(f"{'':<24}{where}: {', '.join(source.patterns)}")
 
 
 @weights_app.command("pull")

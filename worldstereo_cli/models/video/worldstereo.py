@@ -13,7 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from worldstereo_cli.errors import OutOfMemory
+from worldstereo_cli.errors import BackendError, OutOfMemory
 from worldstereo_cli.geometry.camera_encoding import NormalisedFrame, camera_tokens, plucker_map
 from worldstereo_cli.models.catalogue import WeightsFolder
 from worldstereo_cli.models.video.acceleration import why_not_fused
@@ -42,6 +42,10 @@ NEUTRAL_PROMPT = (
     "sharp and keeps its shape, colour and place."
 )
 """Stands in where no prompt is given: it describes what every clip here is, and no content."""
+
+
+_LONGEST_CLIP_S = 3600.0
+"""A path that takes a CPU longer than this is a mistake: the released models take days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +155,23 @@ class WorldStereoBackend:
 
         Raises:
             OutOfMemory: No way fits.
-            BackendError: A part of the weights is missing.
+            BackendError: A part of the weights is missing, or a CPU would take longer than anybody waits.
         """
+        self._refuse_endless(size)
         slower = why_not_fused() if self._parts.device.type == "cuda" else None
         unfused = "" if slower is None else f"; a fifth slower than it could be, because {slower}"
         return self.plan(size).describe() + unfused
+
+    def _refuse_endless(self, size: ClipSize) -> None:
+        device = self._parts.device
+        if device.type != "cpu":
+            return
+        seconds = self.footprint(size).flops / matmul_flops_per_second(device, self._parts.dtype)
+        if seconds > _LONGEST_CLIP_S:
+            raise BackendError(
+                f"{self.name} would take about {seconds / 3600:.0f} hours for each path on this CPU.",
+                remedy="Use a machine with an NVIDIA GPU, or --recipe default, which needs no video model.",
+            )
 
     @torch.inference_mode()
     def generate(self, request: ClipRequest) -> Clip:
