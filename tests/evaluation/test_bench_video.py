@@ -75,6 +75,11 @@ def test_our_arithmetic_is_no_coarser_than_plain_bfloat16() -> None:
     assert precision_ratio(TINY, CPU, num_layers=2) < 1.2
 
 
+@pytest.mark.gpu
+def test_the_kernels_of_a_gpu_are_no_coarser_than_plain_bfloat16() -> None:
+    assert precision_ratio(TINY, torch.device("cuda"), num_layers=2) < 1.2
+
+
 def test_the_clip_that_is_asked_for_has_holes_and_references() -> None:
     request = random_request(TINY)
     assert 0.1 < float(request.hole.float().mean()) < 0.3
