@@ -1,10 +1,13 @@
 """The benchmark of the video model, on a model that is small enough for a test."""
 
+import json
 import math
 
 import pytest
 import torch
 
+from worldstereo_cli.cli.bench_video import Lines, measure_precision, measure_tiers
+from worldstereo_cli.cli.main import run
 from worldstereo_cli.evaluation.bench_video import (
     bench_tier,
     foretold,
@@ -18,6 +21,7 @@ from worldstereo_cli.evaluation.random_video import (
     VideoSize,
     random_request,
 )
+from worldstereo_cli.models.video import worldstereo
 from worldstereo_cli.models.video.config import BackboneConfig
 from worldstereo_cli.models.video.footprint import TIERS
 
@@ -73,6 +77,30 @@ def test_kernels_are_told_apart_by_their_names() -> None:
 
 def test_our_arithmetic_is_no_coarser_than_plain_bfloat16() -> None:
     assert precision_ratio(TINY, CPU, num_layers=2) < 1.2
+
+
+def test_the_command_reports_every_tier_and_the_precision(capsys: pytest.CaptureFixture[str]) -> None:
+    say = Lines(quiet=False)
+    results = measure_tiers(TINY, CPU, torch.float32, say) | measure_precision(TINY, CPU, say)
+    assert set(results) == {*TIERS, "profile", "precision_ratio"}
+    said = capsys.readouterr().out
+    assert all(f"\n{tier:<12}" in f"\n{said}" for tier in TIERS)
+    assert "matrix products" in said and "against plain bfloat16: 0." in said
+    json.dumps(results)
+
+
+def test_what_does_not_fit_is_said_and_left_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worldstereo, "available_bytes", lambda device: 1000)
+    assert measure_tiers(TINY, CPU, torch.float32, Lines(quiet=False)) == {}
+    assert "resident    does not fit: resident weights, at most" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench-video"]) == 5
+    assert "needs an NVIDIA GPU, and there is none" in capsys.readouterr().err
 
 
 @pytest.mark.gpu
