@@ -35,7 +35,8 @@ TINY = VideoSize(
         update={"conv_out_dim": 24, "time_embed_dim": 24, "dim": 16, "ffn_dim": 32, "num_heads": 2,
                 "num_layers": 1, "mid_channels": 16}
     ),
-    codec_base_dim=8, num_keyframes=3, width_px=48, height_px=32, num_references=2, num_steps=2,
+    codec_base_dim=8, text_encoder_parameters=0, num_keyframes=3, width_px=48, height_px=32,
+    num_references=2, num_steps=2,
 )  # fmt: skip
 
 

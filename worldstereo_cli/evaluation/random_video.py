@@ -39,8 +39,6 @@ RELEASED_CONTROL = ControlConfig(
     main_camera_embedding=True,
 )  # fmt: skip
 """The branch of worldstereo-memory-dmd."""
-_TEXT_ENCODER_PARAMETERS = 5_680_922_624
-"""UMT5-XXL's encoder."""
 _IMAGE_TOKENS = 257
 
 
@@ -52,6 +50,8 @@ class VideoSize:
     control: ControlConfig = RELEASED_CONTROL
     codec_base_dim: int = 96
     """Of the autoencoder of Wan 2.1."""
+    text_encoder_parameters: int = 5_680_922_624
+    """Of UMT5-XXL's encoder, which is not drawn but counts when memory is foretold."""
     num_keyframes: int = 21
     width_px: int = 832
     height_px: int = 480
@@ -80,6 +80,7 @@ class RandomParts(VideoParts):
     """A weights folder that is not there: its parts are drawn at random instead of loaded."""
 
     codec_base_dim: int = 96
+    text_encoder_parameters: int = 0
     accelerated: bool = True
     """With the kernels that the backend takes on a GPU."""
     made: dict[Tier, WorldStereoTransformer] = field(default_factory=dict)
@@ -94,7 +95,16 @@ class RandomParts(VideoParts):
              "scale_map": [[size.height_px, size.width_px]], "max_references": size.num_references}
         )  # fmt: skip
         nowhere = WeightsFolder("random weights", Path(), Path(), "none", "none")
-        return RandomParts(nowhere, config, size.backbone, device, dtype, size.codec_base_dim, accelerated)
+        return RandomParts(
+            nowhere,
+            config,
+            size.backbone,
+            device,
+            dtype,
+            size.codec_base_dim,
+            size.text_encoder_parameters,
+            accelerated,
+        )
 
     def transformer(self, plan: MemoryPlan, progress: Progress = silent) -> WorldStereoTransformer:
         """Draw a transformer, or return the one that was drawn for this tier."""
@@ -134,7 +144,7 @@ class RandomParts(VideoParts):
 
     def text_encoder_bytes(self) -> int:
         """Return what the released model's text encoder takes."""
-        return _TEXT_ENCODER_PARAMETERS * self.dtype.itemsize
+        return self.text_encoder_parameters * self.dtype.itemsize
 
 
 @torch.no_grad()
