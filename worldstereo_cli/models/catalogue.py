@@ -165,7 +165,7 @@ def find_weights(name: str, cache: Path | None = None) -> WeightsFolder:
     found = complete_folder(release, cache)
     if found is None:
         raise BackendError(
-            f"The weights {name} are not here.",
+            f"The weights {name} are not here. Besides them, the model needs {release.needs}.",
             remedy=f"worldstereo weights pull {name}  ({release.approximate_gb:.0f} GB).",
         )
     return found

@@ -30,6 +30,7 @@ from worldstereo_cli.models.depth.factory import depth_backend
 from worldstereo_cli.models.depth.protocol import DepthBackend
 from worldstereo_cli.models.fingerprint import generate_fingerprints
 from worldstereo_cli.models.video.factory import VideoChoice, make_video_backend
+from worldstereo_cli.models.video.protocol import VideoBackend
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import GenerateRecipe
 from worldstereo_cli.stages.one_round import Makers, World, make_round
@@ -115,8 +116,7 @@ def generate(
     write_cloud(out / "cloud.ply", world.cloud)
     write_json(out / "memory.json", {"views": [_described(world.bank, i) for i in range(len(world.bank))]})
     inputs = {"lift": lift.manifest.digest, "plan": plan.manifest.digest, "prompt": options.prompt} | weights
-    facts = {"rounds": names, "backend": makers.video.name} | _cloud_facts(world.cloud)
-    facts["weights"] = makers.video.credits
+    facts = {"rounds": names} | _made_by(makers.video) | _cloud_facts(world.cloud)
     facts["seconds"] = round(time.perf_counter() - started, 2)
     Manifest(Generation.kind, recipe.model_dump(mode="json"), seed, inputs, facts).write(out)
     return Generation.read(out)
@@ -230,6 +230,10 @@ def _described(bank: Bank, i: int) -> dict[str, object]:
 
 def _as_u8(image: Float[Tensor, "*n"]) -> UInt8[Tensor, "*n"]:
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _made_by(video: VideoBackend) -> dict[str, object]:
+    return {"backend": video.name, "weights": video.credits}
 
 
 def _cloud_facts(cloud: Cloud) -> dict[str, object]:

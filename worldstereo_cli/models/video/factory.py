@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from worldstereo_cli.errors import BackendError
 from worldstereo_cli.models.video.protocol import VideoBackend
 from worldstereo_cli.progress import Progress, silent
 
@@ -61,21 +60,14 @@ def describe_needs(choice: VideoChoice, device: str, width_px: int, height_px: i
     """Say what a clip of a model needs, before anything heavy loads; None for `warp`.
 
     Raises:
-        BackendError: Weights or a GPU are missing; all that is missing is said at once.
+        BackendError: Weights are missing, or a GPU without which a clip would take hours.
         OutOfMemory: No way to store them fits on the device.
     """
     if choice.name == WARP:
         return None
-    from worldstereo_cli.models.catalogue import RELEASES
     from worldstereo_cli.models.video.worldstereo import WorldStereoBackend
 
-    try:
-        backend = make_video_backend(choice, device)
-    except BackendError as error:
-        if device != "cpu" or choice.name not in RELEASES:
-            raise
-        needs = f"They also need {RELEASES[choice.name].needs}, which this run does not have."
-        raise BackendError(f"{error.problem} {needs}", remedy=error.remedy) from error
+    backend = make_video_backend(choice, device)
     if not isinstance(backend, WorldStereoBackend):
         raise TypeError(f"Expected a model, got {type(backend).__name__}.")
     return backend.describe_needs(backend.clip_size(width_px, height_px))
