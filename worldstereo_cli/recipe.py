@@ -117,6 +117,14 @@ class GenerateRecipe(_Section):
     """How a model's weights are stored on the device; `auto` takes the fastest way that fits."""
 
 
+class MemoryRecipe(_Section):
+    """What a frame backend that looks at past views gets to see."""
+
+    overlap: Literal["visible", "frustum"] = "visible"
+    """How past views are rated: by the surface that they share with the frames to come, tested pixel by
+    pixel, or by boxes around their view frusta, as WorldStereo was released."""
+
+
 class ReconstructRecipe(_Section):
     """From frames to splats."""
 
@@ -151,6 +159,7 @@ class Recipe(_Section):
     lift: LiftRecipe = LiftRecipe()
     plan: PlanRecipe = PlanRecipe()
     generate: GenerateRecipe = GenerateRecipe()
+    memory: MemoryRecipe = MemoryRecipe()
     reconstruct: ReconstructRecipe = ReconstructRecipe()
     view: ViewRecipe = ViewRecipe()
 

@@ -9,10 +9,11 @@ from worldstereo_cli.geometry.cameras import Cameras
 from worldstereo_cli.geometry.cloud import Cloud
 from worldstereo_cli.geometry.point_render import SurfaceStyle, render_surface
 from worldstereo_cli.geometry.seen import SeenViews
-from worldstereo_cli.memory.growth import FinishedFrames, new_surface, thinned
+from worldstereo_cli.memory.growth import FinishedFrames, changed, grow, new_surface, thinned
 
 SURFACES = scenes.two_planes(2.0, 5.0)
 PHOTO = scenes.camera(144, 96)
+BLIND = SeenViews(PHOTO[[]], torch.zeros(0, 96, 144))
 
 
 def true_frames(shifts: list[float]) -> tuple[FinishedFrames, SeenViews]:
@@ -31,7 +32,7 @@ def true_frames(shifts: list[float]) -> tuple[FinishedFrames, SeenViews]:
 
 def test_only_what_the_cloud_lacks_is_added():
     frames, seen = true_frames([0.4])
-    added, counts = new_surface(frames, seen, round_index=1, shell_m=None)
+    added, counts = new_surface(frames, seen, BLIND, round_index=1, shell_m=None)
     assert 0 < counts[0] == len(added) <= int(frames.hole.sum())
     assert (added.round_index == 1).all()
     assert (added.points[:, 2] - 5.0).abs().max() < 1e-4
@@ -40,8 +41,8 @@ def test_only_what_the_cloud_lacks_is_added():
 
 def test_a_surface_that_several_frames_show_is_added_once():
     frames, seen = true_frames([0.4, 0.39, 0.4])
-    added, counts = new_surface(frames, seen, round_index=1, shell_m=None)
-    alone, _ = new_surface(true_frames([0.4])[0], seen, round_index=1, shell_m=None)
+    added, counts = new_surface(frames, seen, BLIND, round_index=1, shell_m=None)
+    alone, _ = new_surface(true_frames([0.4])[0], seen, BLIND, round_index=1, shell_m=None)
     # A frame two pixels beside shows a little more of the wall's end, and edges round differently.
     assert len(added) < 1.15 * len(alone)
     assert min(counts) < 0.1 * max(counts)
@@ -50,7 +51,7 @@ def test_a_surface_that_several_frames_show_is_added_once():
 def test_what_would_hide_something_seen_is_left_out():
     frames, seen = true_frames([0.4])
     wrong = replace(frames, depth_m=0.5 * frames.depth_m)
-    added, _ = new_surface(wrong, seen, round_index=1, shell_m=None)
+    added, _ = new_surface(wrong, seen, BLIND, round_index=1, shell_m=None)
     assert not seen.hidden_by(added.points).any()
     # Beside the photo's view nothing contradicts it; inside, only what the board hides is left.
     pixel, depth = PHOTO.project(added.points)
@@ -64,13 +65,13 @@ def test_single_pixels_of_odd_depth_are_noise():
     depth = frames.depth_m.clone()
     row, column = frames.hole[0].nonzero()[len(frames.hole[0].nonzero()) // 2].tolist()
     depth[0, row, column] = 9.0
-    added, _ = new_surface(replace(frames, depth_m=depth), seen, round_index=1, shell_m=None)
+    added, _ = new_surface(replace(frames, depth_m=depth), seen, BLIND, round_index=1, shell_m=None)
     assert added.points[:, 2].max() < 6.0
 
 
 def test_confidence_falls_with_the_distance_from_what_is_known():
     frames, seen = true_frames([1.5])
-    added, _ = new_surface(frames, seen, round_index=1, shell_m=None)
+    added, _ = new_surface(frames, seen, BLIND, round_index=1, shell_m=None)
     # The photo ends at the left of what this camera adds on its right.
     right = added[added.points[:, 0] > 3.2]
     order = right.points[:, 0].argsort()
@@ -80,9 +81,9 @@ def test_confidence_falls_with_the_distance_from_what_is_known():
 
 def test_points_near_the_shell_are_sky():
     frames, seen = true_frames([0.4])
-    added, _ = new_surface(frames, seen, round_index=1, shell_m=5.0)
+    added, _ = new_surface(frames, seen, BLIND, round_index=1, shell_m=5.0)
     assert added.sky.all()
-    added, _ = new_surface(frames, seen, round_index=1, shell_m=50.0)
+    added, _ = new_surface(frames, seen, BLIND, round_index=1, shell_m=50.0)
     assert not added.sky.any()
 
 
@@ -109,3 +110,74 @@ def test_of_invented_points_in_one_cell_the_surest_stays():
     doubtful = replace(one, round_index=one.round_index + 1, confidence=torch.tensor([0.1]))
     sure = replace(doubtful, confidence=torch.tensor([0.4]))
     assert thinned(Cloud.joined([doubtful, sure])).confidence.tolist() == [0.4000000059604645]
+
+
+def seeing(surfaces, shifts: list[float]) -> SeenViews:
+    """Witnesses beside the photo that know the truth."""
+    frames, _ = true_frames(shifts)
+    depth = torch.stack([scenes.render(surfaces, frames.cameras[i])[1] for i in range(len(shifts))])
+    return SeenViews(frames.cameras, depth)
+
+
+def test_floaters_of_earlier_rounds_go_and_all_else_stays():
+    frames, seen = true_frames([0.4])
+    photo = scenes.cloud_of(scenes.view_of(SURFACES, PHOTO))
+    floater = replace(photo[:500], points=0.6 * photo.points[:500], round_index=photo.round_index[:500] + 1)
+    cloud = Cloud.joined([photo, floater])
+    witnesses = seeing(SURFACES, [0.02, 0.05, 0.08])
+    growth = grow(cloud, frames, seen, witnesses, round_index=2, shell_m=None)
+    # Those at the rim of the pictures are seen by too few.
+    assert len(growth.removed) > 250
+    assert (growth.removed >= len(photo)).all()
+    left = changed(cloud, growth.added, growth.removed)
+    assert int((left.round_index == 0).sum()) == len(photo)
+    # Some of the rest share a cell.
+    assert 0 < int((left.round_index == 1).sum()) <= 500 - len(growth.removed)
+    assert growth.counts == [len(growth.added)]
+
+
+def test_photo_points_go_only_where_the_photo_did_not_tell_their_depth():
+    frames, seen = true_frames([0.4])
+    photo = scenes.cloud_of(scenes.view_of(SURFACES, PHOTO))
+    wrong = replace(photo, points=0.6 * photo.points)
+    witnesses = seeing(SURFACES, [0.02, 0.05, 0.08])
+    assert len(grow(wrong, frames, seen, witnesses, round_index=1, shell_m=None).removed) == 0
+    guessed = replace(wrong, confidence=0.2 * wrong.confidence)
+    assert len(grow(guessed, frames, seen, witnesses, round_index=1, shell_m=None).removed) > 0.8 * len(photo)
+    sky = replace(guessed, sky=~guessed.sky)
+    assert len(grow(sky, frames, seen, witnesses, round_index=1, shell_m=None).removed) == 0
+
+
+def test_new_points_that_other_frames_see_through_are_not_added():
+    frames, seen = true_frames([1.5])
+    wrong = replace(frames, depth_m=0.6 * frames.depth_m)
+    without, _ = new_surface(wrong, seen, BLIND, round_index=1, shell_m=None)
+    witnesses = seeing(SURFACES, [1.4, 1.5, 1.6])
+    added, counts = new_surface(wrong, seen, witnesses, round_index=1, shell_m=None)
+    assert len(without) > 1000
+    assert sum(counts) == len(added) < 0.1 * len(without)
+
+
+def test_a_round_without_frames_adds_nothing():
+    frames, seen = true_frames([0.4])
+    none = FinishedFrames(frames.cameras[[]], frames.rgb[:0], frames.depth_m[:0], frames.hole[:0])
+    cloud = scenes.cloud_of(scenes.view_of(SURFACES, PHOTO))
+    growth = grow(cloud, none, seen, BLIND, round_index=1, shell_m=None)
+    assert (len(growth.added), len(growth.removed), growth.counts) == (0, 0, [])
+    assert changed(cloud, growth.added, growth.removed) is cloud
+
+
+def test_invented_points_stay_within_their_budget_and_the_photo_is_whole():
+    photo = scenes.cloud_of(scenes.view_of(SURFACES, PHOTO))
+    generator = torch.Generator().manual_seed(1)
+    many = replace(
+        photo, points=photo.points + torch.tensor([0.0, 30.0, 0.0]), round_index=photo.round_index + 1,
+        confidence=torch.rand(len(photo), generator=generator),
+    )  # fmt: skip
+    kept = thinned(Cloud.joined([photo, many]), most=3000)
+    invented = kept[kept.round_index > 0]
+    assert 500 < len(invented) <= 3000
+    assert int((kept.round_index == 0).sum()) == len(photo)
+    assert torch.equal(kept[kept.round_index == 0].spacing_m, photo.spacing_m)
+    # Fewer points stand for as much surface each.
+    assert invented.spacing_m.min() >= 2 * many.spacing_m.min()

@@ -1,4 +1,4 @@
-"""Clouds as PLY files that common viewers open."""
+"""Clouds as PLY files that common viewers open, and what a round removes from one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from worldstereo_cli.errors import ArtifactError
 from worldstereo_cli.geometry.cloud import Cloud
@@ -16,6 +18,7 @@ _VERTEX = np.dtype(
         ("confidence", "<f4"), ("spacing", "<f4"), ("round", "<i4"), ("sky", "u1"),
     ]
 )  # fmt: skip
+_REMEDY = "Run the stage that wrote it again with --force."
 _PLY_NAMES = {"f4": "float", "u1": "uchar", "i4": "int"}
 
 
@@ -43,16 +46,15 @@ def read_cloud(path: Path) -> Cloud:
     Raises:
         ArtifactError: The file is missing, truncated, or not such a cloud.
     """
-    remedy = "Run the stage that wrote it again with --force."
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error}", remedy=remedy) from error
+        raise ArtifactError(f"{path} cannot be read: {error}", remedy=_REMEDY) from error
     end = data.find(b"end_header\n") + len(b"end_header\n")
     count_line = next((line for line in data[:end].split(b"\n") if line.startswith(b"element vertex ")), b"")
     count = int(count_line.split()[-1]) if count_line else -1
     if count < 0 or data[:end] != _header(count) or len(data) != end + count * _VERTEX.itemsize:
-        raise ArtifactError(f"{path} is not a whole cloud of this version.", remedy=remedy)
+        raise ArtifactError(f"{path} is not a whole cloud of this version.", remedy=_REMEDY)
     v = np.frombuffer(data, _VERTEX, count, end)
     return Cloud(
         torch.from_numpy(np.stack([v["x"], v["y"], v["z"]], 1)),
@@ -62,6 +64,26 @@ def read_cloud(path: Path) -> Cloud:
         torch.from_numpy(v["spacing"].copy()),
         torch.from_numpy(v["sky"].copy()).bool(),
     )
+
+
+def write_removed(path: Path, removed: Int[Tensor, " r"]) -> None:
+    """Write indices of points that a round removes from the cloud before it, as .npy of int64."""
+    np.save(path, removed.cpu().numpy().astype(np.int64), allow_pickle=False)
+
+
+def read_removed(path: Path) -> Int[Tensor, " r"]:
+    """Read what `write_removed` wrote.
+
+    Raises:
+        ArtifactError: The file is missing or damaged.
+    """
+    try:
+        indices = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}", remedy=_REMEDY) from error
+    if indices.dtype != np.int64 or indices.ndim != 1:
+        raise ArtifactError(f"{path} holds no list of points.", remedy=_REMEDY)
+    return torch.from_numpy(indices)
 
 
 def _header(count: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The commands that measure: `eval depth`, `eval views`, `eval plan`, `eval parity`, `bench`."""
+"""The commands that measure: `eval depth`, `eval views`, `eval memory`, `eval plan`, `eval parity`, `bench`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -116,6 +116,37 @@ def eval_plan(
         typer.echo(f"{name:<26}{summary.auto_frames:>8.1f}{ratios}{summary.blocked_rays:>9}")
 
 
+@eval_app.command("memory")
+def eval_memory(
+    folder: Folder,
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", help="A depth backend.", show_default="the truth, disturbed"),
+    ] = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Let clouds grow by recorded frames, round by round, and compare them with the truth."""
+    from worldstereo_cli.evaluation.memory import score_memory, score_wrong_frames
+    from worldstereo_cli.evaluation.memory_cases import exact_room, read_seven_scenes
+    from worldstereo_cli.evaluation.recorded import Disturbance, DisturbedTruth
+    from worldstereo_cli.models.depth.factory import depth_backend
+
+    found: dict[str, Any] = {}
+    with Console(quiet=as_json) as console:
+        lines = console.scene()
+        lines.stage_started("eval", f"memory with {backend or 'disturbed truth'}")
+        for case in (exact_room(), read_seven_scenes(folder)):
+            model = depth_backend(backend, "cpu") if backend else DisturbedTruth(case, Disturbance())
+            score = score_memory(case, model, lines.progress)
+            wrong = [] if backend else score_wrong_frames(case)
+            found[case.name] = {**asdict(score), "wrong": [asdict(w) for w in wrong]}
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for name, score in found.items():
+        _print_memory(name, score)
+
+
 @eval_app.command("parity")
 def eval_parity(folder: Folder, as_json: o.AsJson = False) -> None:
     """Compare the video model with a folder of reference numbers; exit 1 when one is off."""
@@ -150,6 +181,7 @@ def bench(
 ) -> None:
     """Time whole runs, with their peak memory and the figures of their scenes."""
     from worldstereo_cli.evaluation.bench import bench_run, machine
+    from worldstereo_cli.evaluation.bench_memory import bench_retrieval
 
     rows: list[BenchRow] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -160,10 +192,17 @@ def bench(
             for photo in photos:
                 scene = Path(scratch) / f"{recipe}-{photo.stem}"
                 rows.append(bench_run(photo, scene, recipe, kernels="warm"))
+    retrieval = bench_retrieval()
     if as_json:
-        typer.echo(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, indent=1))
+        typer.echo(
+            json.dumps(
+                {"machine": machine(), "retrieval_s": retrieval, "rows": [asdict(row) for row in rows]},
+                indent=1,
+            )
+        )
         return
     typer.echo(machine())
+    typer.echo(f"references for 81 frames among 500 past views: {retrieval:.2f} s")
     typer.echo(f"{'photo':<22}{'recipe':<10}{'kernels':<10}{'wall s':>8}{'peak MB':>9}  figures")
     for row in rows:
         figures = ", ".join(
@@ -174,6 +213,24 @@ def bench(
             f"{row.photo:<22}{row.recipe:<10}{row.kernels:<10}{row.wall_s:>8.1f}{row.peak_memory_mb:>9.0f}"
             f"  {stages} s; {figures}"
         )
+
+
+def _print_memory(name: str, score: dict[str, Any]) -> None:
+    typer.echo(
+        f"{name}: F at 5 cm {score['f_score']:.3f} (precision {score['precision']:.3f}, recall "
+        f"{score['recall']:.3f}); all frames fused with true depth {score['fused_f_score']:.3f}; views of "
+        f"the first round lose {score['rerender_loss_db']:.2f} dB"
+    )
+    typer.echo(f"{'round':>7}{'F':>8}{'new off by':>12}{'points':>10}{'removed':>9}{'dropped':>9}{'s':>7}")
+    for number, row in enumerate(score["rounds"], start=1):
+        typer.echo(
+            f"{number:>7}{row['f_score']:>8.3f}{100 * row['added_error_m']:>9.1f} cm{row['num_points']:>10}"
+            f"{row['num_removed']:>9}{row['num_dropped']:>9}{row['seconds']:>7.1f}"
+        )
+    for row in score["wrong"]:
+        state = "dropped" if row["was_dropped"] else "kept"
+        scores = f"F {row['f_score']:.3f}, all right {row['f_score_without']:.3f}"
+        typer.echo(f"  one frame {row['kind']:<8} {scores}, {state}")
 
 
 def _print_depth(name: str, report: DepthReport) -> None:

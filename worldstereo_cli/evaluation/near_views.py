@@ -156,7 +156,7 @@ def _make_scene(case: ViewCase, scene: Path, recipe: Recipe, device: str) -> Non
     seed = recipe.seed
     lift.lift(photo, scene / "lift", recipe.lift, options, seed=seed, device=device, progress=silent)
     plan.plan(scene / "lift", scene / "plan", recipe.plan, seed=seed, progress=silent)
-    wishes = generate.GenerateOptions(device=device)
+    wishes = generate.GenerateOptions(device=device, memory=recipe.memory)
     generate.generate(
         scene / "lift",
         scene / "plan",

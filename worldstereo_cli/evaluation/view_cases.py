@@ -55,27 +55,44 @@ def read_view_cases(folder: Path) -> Iterator[ViewCase]:
         yield _real_estate(folder / "data" / "re10k_cameractrl", clip)
 
 
-def _seven_scenes(root: Path, split: dict[str, object]) -> ViewCase:
+@dataclass(frozen=True, slots=True)
+class PosedFrame:
+    """One frame of a recorded walk."""
+
+    image: Float[Tensor, "3 h w"]
+    depth_m: Float[Tensor, "h w"]
+    """The sensor's, at the colour camera's rays; 0 where unknown."""
+    world_from_camera: Float[Tensor, "4 4"]
+    intrinsics: Float[Tensor, "3 3"]
+
+
+def read_seven_scenes_frame(root: Path, name: str) -> PosedFrame:
+    """Read a frame of 7-Scenes by its number, as in `000192`."""
     focal = _SEVEN_SCENES_COLOUR_FOCAL_PX
-    intrinsics = torch.tensor([[focal, 0, 320.0], [0, focal, 240.0], [0, 0, 1]])
-
-    def pose(name: str) -> Tensor:
-        return torch.from_numpy(np.loadtxt(root / f"frame-{name}.pose.txt")).float()
-
-    source = str(split["single_image_input"])
-    names = _near_names(split)
-    from_source = torch.linalg.inv(pose(source).double()).float()
-    raw = np.asarray(Image.open(root / f"frame-{source}.depth.png")).astype(np.float32)
+    raw = np.asarray(Image.open(root / f"frame-{name}.depth.png")).astype(np.float32)
     raw[raw == 65535] = 0
-    return ViewCase(
-        f"7scenes-{source}",
-        "7-Scenes",
-        _read(root / f"frame-{source}.color.jpg"),
-        Cameras(torch.eye(4)[None], intrinsics[None], 640, 480),
-        [_read(root / f"frame-{name}.color.jpg") for name in names],
-        names,
-        [Cameras((from_source @ pose(name))[None], intrinsics[None], 640, 480) for name in names],
+    return PosedFrame(
+        _read(root / f"frame-{name}.color.jpg"),
         _depth_seen_by_colour(torch.from_numpy(raw) / 1000),
+        torch.from_numpy(np.loadtxt(root / f"frame-{name}.pose.txt")).float(),
+        torch.tensor([[focal, 0, 320.0], [0, focal, 240.0], [0, 0, 1]]),
+    )
+
+
+def _seven_scenes(root: Path, split: dict[str, object]) -> ViewCase:
+    names = _near_names(split)
+    source = read_seven_scenes_frame(root, str(split["single_image_input"]))
+    targets = [read_seven_scenes_frame(root, name) for name in names]
+    from_source = torch.linalg.inv(source.world_from_camera.double()).float()
+    return ViewCase(
+        f"7scenes-{split['single_image_input']}",
+        "7-Scenes",
+        source.image,
+        Cameras(torch.eye(4)[None], source.intrinsics[None], 640, 480),
+        [target.image for target in targets],
+        names,
+        [Cameras((from_source @ t.world_from_camera)[None], t.intrinsics[None], 640, 480) for t in targets],
+        source.depth_m,
     )
 
 

@@ -47,6 +47,13 @@ class Cloud:
         return Cloud(*(getattr(self, f.name).to(device) for f in fields(self)))
 
     @staticmethod
+    def empty() -> Cloud:
+        """Return a cloud without points."""
+        none = torch.zeros(0)
+        nowhere = torch.zeros(0, 3)
+        return Cloud(nowhere, nowhere, none, none.int(), none, none.bool())
+
+    @staticmethod
     def joined(clouds: list[Cloud]) -> Cloud:
         """Put clouds behind each other.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from worldstereo_cli.geometry.cameras import Cameras
@@ -13,6 +13,11 @@ from worldstereo_cli.geometry.cloud import Cloud
 from worldstereo_cli.geometry.lifting import lift_pixels
 from worldstereo_cli.geometry.point_render import SurfaceStyle, render_surface
 from worldstereo_cli.geometry.seen import SeenViews
+from worldstereo_cli.geometry.surface import FILLED_CONFIDENCE
+from worldstereo_cli.geometry.votes import seen_through
+
+MAX_INVENTED = 2_000_000
+"""With more invented points they are thinned further: a round must not cost more the more there were."""
 
 INVENTED_CONFIDENCE = 0.5
 """Of invented surface right beside seen surface; it falls from there."""
@@ -37,17 +42,69 @@ class FinishedFrames:
     """True where the cloud showed nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What a round changes in the cloud."""
+
+    added: Cloud
+    removed: Int[Tensor, r]
+    """Ascending indices into the cloud before the round."""
+    counts: list[int]
+    """Points that each frame gave."""
+
+
+def grow(
+    cloud: Cloud, frames: FinishedFrames, seen: SeenViews, witnesses: SeenViews, *, round_index: int,
+    shell_m: float | None,
+) -> Growth:  # fmt: skip
+    """Find what a round adds to a cloud and what it shows not to be there.
+
+    Args:
+        cloud: What was known before.
+        frames: The frames of the round.
+        seen: The photo and the frames of earlier rounds: nothing new may hide what they see.
+        witnesses: What frames of the round saw by themselves, whatever the cloud showed there.
+        round_index: Number of the round, at least 1.
+        shell_m: Radius, about the world's origin, beyond which there is sky; None without sky.
+    """
+    added, counts = new_surface(frames, seen, witnesses, round_index=round_index, shell_m=shell_m)
+    open_to_doubt = (~supported_by_photo(cloud) & ~cloud.sky).nonzero()[:, 0]
+    removed = open_to_doubt[seen_through(cloud.points[open_to_doubt], witnesses)]
+    return Growth(added, removed, counts)
+
+
+def supported_by_photo(cloud: Cloud) -> Bool[Tensor, p]:
+    """Mark the photo's own points, except those whose depth the photo itself did not tell."""
+    return (cloud.round_index == 0) & (cloud.confidence > FILLED_CONFIDENCE)
+
+
+def changed(cloud: Cloud, added: Cloud, removed: Int[Tensor, r]) -> Cloud:
+    """Return a cloud after a round: without what floats, with what is new, thinned."""
+    if not len(added) and not len(removed):
+        return cloud
+    kept = torch.ones(len(cloud), dtype=torch.bool)
+    kept[removed] = False
+    return thinned(Cloud.joined([cloud[kept], added]))
+
+
 def new_surface(
-    frames: FinishedFrames, seen: SeenViews, *, round_index: int, shell_m: float | None
+    frames: FinishedFrames,
+    seen: SeenViews,
+    witnesses: SeenViews,
+    *,
+    round_index: int,
+    shell_m: float | None,
 ) -> tuple[Cloud, list[int]]:
     """Collect the surface that frames show and the cloud lacks, each surface once.
 
     The frame that shows most of it gives first; from every other frame only pixels are taken that
-    are still empty then. Points that would hide something seen are left out.
+    are still empty then. Points that would hide something seen are left out, and those that other
+    frames of the round see through.
 
     Args:
         frames: The frames of one round.
         seen: The photo and the frames of earlier rounds.
+        witnesses: What frames of the round saw by themselves.
         round_index: Number of the round, at least 1.
         shell_m: Radius, about the world's origin, beyond which there is sky; None without sky.
 
@@ -64,18 +121,32 @@ def new_surface(
             wanted &= drawn.hole[0]
         points = _points(frames, i, wanted, round_index, shell_m)
         points = points[~seen.hidden_by(points.points)]
+        points = points[points.sky | ~seen_through(points.points, witnesses)]
         counts[i] = len(points)
         if len(points):
             clouds.append(points)
-    return Cloud.joined(clouds) if clouds else _points(frames, 0, frames.hole[0] & False, 1, None), counts
+    return Cloud.joined([Cloud.empty(), *clouds]), counts
 
 
-def thinned(cloud: Cloud) -> Cloud:
+def thinned(cloud: Cloud, most: int = MAX_INVENTED) -> Cloud:
     """Keep one point for each cell of the size of its spacing; never drop a point of the photo.
 
     A cell that holds a point of the photo holds no other; otherwise the earliest round, the
     highest confidence and the lowest index win, in this order. The order of points is kept.
+
+    Args:
+        cloud: Any cloud.
+        most: With more invented points than this, they are thinned to cells of twice, four times, ...
+            the size, and each then stands for as much surface. At least some thousand.
     """
+    kept = _one_for_each_cell(cloud)
+    while int((kept.round_index > 0).sum()) > most:
+        spacing = torch.where(kept.round_index > 0, 2 * kept.spacing_m, kept.spacing_m)
+        kept = _one_for_each_cell(replace(kept, spacing_m=spacing))
+    return kept
+
+
+def _one_for_each_cell(cloud: Cloud) -> Cloud:
     # Cells double in size with the spacing, so that near and far surface are thinned alike.
     level = torch.log2(cloud.spacing_m.double().clamp_min(1e-9)).floor()
     cell = torch.floor(cloud.points.double() / torch.exp2(level)[:, None]).long()

@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest, digest_file
 from worldstereo_cli.artifacts.trajectory import parse_trajectory
@@ -88,7 +89,7 @@ def rounds_to_keep(decisions: list[Decision], binding: Binding) -> int:
     built = {decision.name for decision in decisions if decision.reason is not None}
     if "lift" in built or any(decision.reason == "forced" for decision in decisions):
         return 0
-    section = binding.recipe.generate.model_dump(mode="json")
+    section = _section("generate", binding.recipe)
     rounds = [_manifest(path.parent) for path in binding.scene_dir.glob(f"generate/rounds/*/{MANIFEST_NAME}")]
     kept = sum(r is not None and r.recipe == section and r.seed == binding.recipe.seed for r in rounds)
     if "plan" not in built:
@@ -176,7 +177,7 @@ def build(name: str, binding: Binding, device: str, progress: Progress) -> Manif
         case "generate":
             from worldstereo_cli.stages import generate_cameras_to_frames as generate
 
-            wishes = generate.GenerateOptions(recipe.prompt, device)
+            wishes = generate.GenerateOptions(recipe.prompt, device, recipe.memory)
             return generate.generate(
                 lift_dir, plan_dir, generate_dir, recipe.generate, wishes, seed=seed, progress=progress
             ).manifest
@@ -208,8 +209,14 @@ def _require_photo(binding: Binding) -> Path:
 
 
 def _expectation(name: str, binding: Binding, digests: dict[str, str]) -> Expectation:
-    section = getattr(binding.recipe, name).model_dump(mode="json")
+    section = _section(name, binding.recipe)
     return Expectation(section, binding.recipe.seed, _inputs(name, binding, digests))
+
+
+def _section(name: str, recipe: Recipe) -> dict[str, Any]:
+    """Return what of a recipe a stage applies, as its manifest records it."""
+    section: dict[str, Any] = getattr(recipe, name).model_dump(mode="json")
+    return section | {"memory": recipe.memory.model_dump(mode="json")} if name == "generate" else section
 
 
 def _inputs(name: str, binding: Binding, digests: dict[str, str]) -> dict[str, str]:

@@ -7,33 +7,32 @@ import hashlib
 import json
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
-from worldstereo_cli.artifacts.cameras import cameras_to_json, read_cameras
-from worldstereo_cli.artifacts.cloud import read_cloud, write_cloud
-from worldstereo_cli.artifacts.images import read_depth, read_image
+from worldstereo_cli.artifacts.cameras import cameras_to_json
+from worldstereo_cli.artifacts.cloud import write_cloud, write_removed
+from worldstereo_cli.artifacts.images import write_depth
 from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest, discard, draft_directory, write_json
 from worldstereo_cli.artifacts.scene import Generation, Lift, NamedPath, Plan, Round
 from worldstereo_cli.artifacts.video import write_video
 from worldstereo_cli.errors import ArtifactError
 from worldstereo_cli.geometry.cloud import Cloud
-from worldstereo_cli.geometry.seen import observed_depth
-from worldstereo_cli.memory.bank import Bank, kept_frames
-from worldstereo_cli.memory.growth import thinned
 from worldstereo_cli.models.depth.factory import depth_backend
 from worldstereo_cli.models.depth.protocol import DepthBackend
 from worldstereo_cli.models.fingerprint import generate_fingerprints
 from worldstereo_cli.models.video.factory import VideoChoice, make_video_backend
 from worldstereo_cli.models.video.protocol import VideoBackend
 from worldstereo_cli.progress import Progress
-from worldstereo_cli.recipe import GenerateRecipe
-from worldstereo_cli.stages.one_round import Makers, World, make_round
+from worldstereo_cli.recipe import GenerateRecipe, MemoryRecipe
+from worldstereo_cli.stages.one_round import Makers, make_round
+from worldstereo_cli.stages.recorded import describe_bank, read_done
+from worldstereo_cli.stages.world import World, after_round, first_world
 
 _PREVIEW_FPS = 8
 """Slow enough to look at each of the few frames."""
@@ -47,6 +46,8 @@ class GenerateOptions:
     """A description of the scene, for backends that read one."""
     device: str = "cpu"
     """`cpu` or `cuda`."""
+    memory: MemoryRecipe = field(default_factory=MemoryRecipe)
+    """How past views are chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class _Job:
 
     rounds_dir: Path
     recipe: GenerateRecipe
+    memory: MemoryRecipe
     makers: Makers
     lift_digest: str
     weights: dict[str, str]
@@ -71,7 +73,8 @@ class _Job:
             "previous": previous,
         } | self.weights
         # How weights are stored is left out: a run that ran out of memory goes on with smaller ones.
-        section = self.recipe.model_dump(mode="json", exclude={"weights"})
+        section = resolved(self.recipe, self.memory)
+        del section["weights"]
         return Manifest(Round.kind, section, self.makers.seed, inputs, {"path": path.name})
 
 
@@ -110,16 +113,21 @@ def generate(
     # Unfinished from here on: what this run replaces must not look done.
     (out / MANIFEST_NAME).unlink(missing_ok=True)
     weights = generate_fingerprints(recipe.backend, recipe.depth)
-    job = _Job(out / "rounds", recipe, makers, lift.manifest.digest, weights)
-    world, names = _fly_all(job, plan.paths, _first_world(lift), progress)
+    job = _Job(out / "rounds", recipe, options.memory, makers, lift.manifest.digest, weights)
+    world, names = _fly_all(job, plan.paths, first_world(lift), progress)
     _remove_others(job.rounds_dir, names)
     write_cloud(out / "cloud.ply", world.cloud)
-    write_json(out / "memory.json", {"views": [_described(world.bank, i) for i in range(len(world.bank))]})
+    write_json(out / "memory.json", describe_bank(world.bank))
     inputs = {"lift": lift.manifest.digest, "plan": plan.manifest.digest, "prompt": options.prompt} | weights
     facts = {"rounds": names} | _made_by(makers.video) | _cloud_facts(world.cloud)
     facts["seconds"] = round(time.perf_counter() - started, 2)
-    Manifest(Generation.kind, recipe.model_dump(mode="json"), seed, inputs, facts).write(out)
+    Manifest(Generation.kind, resolved(recipe, options.memory), seed, inputs, facts).write(out)
     return Generation.read(out)
+
+
+def resolved(recipe: GenerateRecipe, memory: MemoryRecipe) -> dict[str, Any]:
+    """Return the two sections that a generation is made with, as its manifest records them."""
+    return recipe.model_dump(mode="json") | {"memory": memory.model_dump(mode="json")}
 
 
 def video_choice(recipe: GenerateRecipe) -> VideoChoice:
@@ -132,7 +140,7 @@ def _makers(
 ) -> Makers:
     video = make_video_backend(video_choice(recipe), options.device, progress)
     make_depth = functools.cache(lambda: _depth_backend(recipe.depth, lift.manifest.recipe, options.device))
-    return Makers(video, make_depth, options.prompt, seed, options.device)
+    return Makers(video, make_depth, options.prompt, seed, options.device, options.memory.overlap)
 
 
 def _depth_backend(name: str, lift_recipe: dict[str, Any], device: str) -> DepthBackend:
@@ -150,23 +158,15 @@ def _fly_all(job: _Job, paths: list[NamedPath], world: World, progress: Progress
         progress(number - 1, len(paths), f"frames along {path.name}")
         names.append(f"{number:02d}-{re.sub(r'[^A-Za-z0-9._-]+', '_', path.name)}")
         previous = _ensure_round(job, job.rounds_dir / names[-1], number, path, world, previous)
-        world, frames_u8 = _grown(world, job.rounds_dir / names[-1])
-        shown.extend(frames_u8)
+        done = read_done(job.rounds_dir / names[-1])
+        world = after_round(world, done)
+        shown.extend(done.frames_u8)
     progress(len(paths), len(paths), "frames")
     # Encoders of 4:2:0 colour take even sides only.
     width, height = world.photo.camera.width_px // 2 * 2, world.photo.camera.height_px // 2 * 2
     even = (frame[:, :height, :width] for frame in shown)
     write_video(job.rounds_dir.parent / "preview.mp4", even, (width, height), _PREVIEW_FPS)
     return world, names
-
-
-def _first_world(lift: Lift) -> World:
-    """Return what is known before the first round: the photo, its cloud and its evidence."""
-    photo = lift.views[0]
-    evidence = observed_depth(photo.depth_m, photo.valid | photo.sky)
-    bank = Bank(("photo",), photo.camera, _as_u8(photo.image)[None], evidence[None])
-    sky = lift.cloud.points[lift.cloud.sky]
-    return World(photo, lift.cloud, bank, float(sky.norm(dim=-1).min()) if len(sky) else None)
 
 
 def _ensure_round(job: _Job, root: Path, number: int, path: NamedPath, world: World, previous: str) -> str:
@@ -183,32 +183,18 @@ def _ensure_round(job: _Job, root: Path, number: int, path: NamedPath, world: Wo
     made = make_round(path, number, world, job.makers)
     with draft_directory(root) as draft:
         made.round.write(draft)
-        write_cloud(draft / "added.ply", made.added)
+        if not torch.equal(made.evidence_m, made.round.depth_m):
+            (draft / "evidence").mkdir()
+            for i, evidence in enumerate(made.evidence_m):
+                write_depth(draft / "evidence" / f"{i:04d}.npy", evidence)
+        write_cloud(draft / "added.ply", made.growth.added)
+        write_removed(draft / "removed.npy", made.growth.removed)
+        if made.references is not None:
+            made.references.write(draft / "references.safetensors")
         write_json(draft / "round.json", made.numbers)
         seconds = round(time.perf_counter() - started, 2)
         replace(expected, facts=expected.facts | {"seconds": seconds}).write(draft)
     return expected.digest
-
-
-def _grown(world: World, root: Path) -> tuple[World, UInt8[Tensor, "n 3 h w"]]:
-    """Add a finished round to the world, always as it lies on disk; return its frames, too.
-
-    A run that resumes and one that was never interrupted thus see the same bits.
-    """
-    cameras, added = read_cameras(root / "cameras.json"), read_cloud(root / "added.ply")
-    files = [f"{i:04d}" for i in range(len(cameras))]
-    frames_u8 = torch.stack([_as_u8(read_image(root / "frames" / f"{name}.png")) for name in files])
-    kept = kept_frames(len(cameras))
-    if not kept:
-        return world, frames_u8
-    newer = Bank(
-        tuple(f"{root.name}/{files[i]}" for i in kept),
-        cameras[kept],
-        frames_u8[kept],
-        torch.stack([read_depth(root / "depth" / f"{files[i]}.npy") for i in kept]),
-    )
-    cloud = thinned(Cloud.joined([world.cloud, added])) if len(added) else world.cloud
-    return replace(world, cloud=cloud, bank=world.bank.joined(newer)), frames_u8
 
 
 def _remove_others(rounds_dir: Path, names: list[str]) -> None:
@@ -218,27 +204,24 @@ def _remove_others(rounds_dir: Path, names: list[str]) -> None:
             discard(root)
 
 
-def _described(bank: Bank, i: int) -> dict[str, object]:
-    """Describe one view of the bank; its picture and depth lie under its name."""
-    return {
-        "name": bank.names[i],
-        "world_from_camera": bank.cameras.world_from_camera[i].tolist(),
-        "intrinsics": bank.cameras.intrinsics[i].tolist(),
-        "known_depth_frac": round(float((bank.depth_m[i] > 0).float().mean()), 5),
-    }
-
-
-def _as_u8(image: Float[Tensor, "*n"]) -> UInt8[Tensor, "*n"]:
-    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
 def _made_by(video: VideoBackend) -> dict[str, object]:
     return {"backend": video.name, "weights": video.credits}
 
 
 def _cloud_facts(cloud: Cloud) -> dict[str, object]:
+    """Say how much of a cloud was seen, how much invented, and how sure it is of either."""
+    invented = cloud.round_index > 0
+    # A point stands for a square of its spacing; the far shell is no surface.
+    area = cloud.spacing_m.double() ** 2 * ~cloud.sky
     return {
         "num_points": len(cloud),
         "num_seen_points": int((cloud.round_index == 0).sum()),
         "num_invented_points": int((cloud.round_index > 0).sum()),
+        "points_by_round": torch.bincount(cloud.round_index.long()).tolist(),
+        "invented_area_percent": round(100 * float(area[invented].sum() / area.sum().clamp_min(1e-12)), 2),
+        "mean_confidence": {"seen": _mean(cloud, ~invented), "invented": _mean(cloud, invented)},
     }
+
+
+def _mean(cloud: Cloud, chosen: Tensor) -> float | None:
+    return round(float(cloud.confidence[chosen].mean()), 4) if bool(chosen.any()) else None

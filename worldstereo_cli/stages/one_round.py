@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from worldstereo_cli.artifacts.references import ReferenceRecord
 from worldstereo_cli.artifacts.scene import NamedPath, Round
-from worldstereo_cli.artifacts.views import View
-from worldstereo_cli.geometry.align import align_inverse_depth
 from worldstereo_cli.geometry.cameras import Cameras
-from worldstereo_cli.geometry.cloud import Cloud
 from worldstereo_cli.geometry.images import crop_resize, crop_restore
 from worldstereo_cli.geometry.point_render import PointRender, SurfaceStyle, render_surface
-from worldstereo_cli.memory.bank import Bank
-from worldstereo_cli.memory.growth import FinishedFrames, new_surface
-from worldstereo_cli.memory.retrieval import (
-    combined_features,
-    frustum_scores,
-    limited,
-    picture_quality,
-    retrieve,
-)
+from worldstereo_cli.geometry.seen import SeenViews
+from worldstereo_cli.memory.growth import FinishedFrames, Growth, grow
 from worldstereo_cli.models.depth.protocol import DepthBackend
-from worldstereo_cli.models.video.protocol import Clip, ClipRequest, ClipSize, References, VideoBackend
+from worldstereo_cli.models.video.protocol import Clip, ClipRequest, ClipSize, VideoBackend
 from worldstereo_cli.stages.control_pictures import soft_control
-
-_THUMBNAIL_PX = 4
-"""Side of the pictures that tell references apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """All that is known before a round."""
-
-    photo: View
-    cloud: Cloud
-    bank: Bank
-    shell_m: float | None
-    """Radius, about the world's origin, of the shell that carries sky; None without sky."""
+from worldstereo_cli.stages.frame_depth import ClipPictures, FrameDepth, estimated_depth, given_depth
+from worldstereo_cli.stages.references import Rule, choose_references
+from worldstereo_cli.stages.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +35,8 @@ class Makers:
     prompt: str
     seed: int
     device: str
+    overlap: Rule = "visible"
+    """How past views are chosen for a backend that looks at them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +44,12 @@ class MadeRound:
     """What a round leaves."""
 
     round: Round
-    added: Cloud
-    """The new points."""
+    evidence_m: Float[Tensor, "n h w"]
+    """How far each frame sees, metres; 0 where unknown. The round's depth, but for what the cloud hides."""
+    growth: Growth
+    """What it adds to the cloud and removes from it."""
+    references: ReferenceRecord | None
+    """The past views that the backend looked at; None when it looked at none."""
     numbers: dict[str, Any]
     """What happened, for `round.json`."""
 
@@ -81,25 +67,57 @@ def make_round(path: NamedPath, number: int, world: World, makers: Makers) -> Ma
     size = makers.video.clip_size(width, height)
     cameras = path.cameras[sampled(len(path.cameras), size.num_frames)].cropped_to(width, height)
     control = render_control(world, cameras, makers.device)
-    clip = makers.video.generate(_request(world, makers, cameras, control, size, number))
-    frames, depth = _composited(clip, control)
-    alignments: list[dict[str, Any]] = []
-    if clip.depth_m is None:
-        depth, alignments = _estimated_depth(frames, control, cameras, world, makers)
-    finished = FinishedFrames(cameras, frames, depth, control.hole)
-    added, counts = new_surface(finished, world.bank.seen, round_index=number, shell_m=world.shell_m)
+    request = _request(world, makers, cameras, control, size, number)
+    chosen = choose_references(
+        world, request.cameras, request.control_depth_m,
+        limit=makers.video.num_references, rule=makers.overlap,
+    )  # fmt: skip
+    request = replace(request, references=chosen.references if chosen else None)
+    pictures, given, reached = _at_full_size(makers.video.generate(request), control)
+    at_photo = [_same_camera(cameras[i], world.photo.camera) for i in range(len(cameras))]
+    whole = ClipPictures(cameras, pictures, reached, control, world.shell_m)
+    if given is None:
+        depth = estimated_depth(whole, makers.make_depth, at_photo)
+    else:
+        depth = given_depth(whole, given)
+    frames = torch.where((control.hole & reached)[:, None], pictures, control.rgb)
+    known = ~control.hole | reached
+    depth = replace(depth, depth_m=known * depth.depth_m, evidence_m=known * depth.evidence_m)
+    growth = _grown(world, FinishedFrames(cameras, frames, depth.depth_m, control.hole), depth, number)
+    made = Round(path.name, cameras, control.rgb, control.hole, frames, depth.depth_m)
     numbers: dict[str, Any] = {
         "path": path.name,
         "backend": makers.video.name,
         "num_frames": len(cameras),
         "clip_size_px": [size.width_px, size.height_px],
-        "hole_frac": _shares(control.hole),
-        "unfilled_frac": _shares(control.hole & (depth == 0)),
-        "added_points": counts,
-        "depth_alignment": alignments,
+        "references": list(chosen.record.names) if chosen else [],
+        **_numbers(made, depth, growth),
     }
-    made = Round(path.name, cameras, control.rgb, control.hole, frames, depth)
-    return MadeRound(made, added, numbers)
+    return MadeRound(made, depth.evidence_m, growth, chosen.record if chosen else None, numbers)
+
+
+def _numbers(made: Round, depth: FrameDepth, growth: Growth) -> dict[str, Any]:
+    """Say what became of the frames of a round."""
+    return {
+        "hole_frac": _shares(made.hole),
+        "unfilled_frac": _shares(made.hole & (made.depth_m == 0)),
+        "added_points": growth.counts,
+        "num_removed_points": len(growth.removed),
+        "depth_alignment": depth.report,
+        "dropped_frames": depth.dropped,
+    }
+
+
+def _grown(world: World, frames: FinishedFrames, depth: FrameDepth, number: int) -> Growth:
+    """Let the cloud grow by the frames that do not contradict it."""
+    good = [i for i in range(len(frames.cameras)) if i not in depth.dropped]
+    kept = FinishedFrames(frames.cameras[good], frames.rgb[good], frames.depth_m[good], frames.hole[good])
+    witnesses = SeenViews(depth.witness_cameras, depth.witness_m)
+    growth = grow(world.cloud, kept, world.bank.seen, witnesses, round_index=number, shell_m=world.shell_m)
+    counts = [0] * len(frames.cameras)
+    for i, count in zip(good, growth.counts, strict=True):
+        counts[i] = count
+    return replace(growth, counts=counts)
 
 
 def sampled(num_poses: int, num_frames: int) -> list[int]:
@@ -155,99 +173,29 @@ def _request(
         makers.prompt,
         # Every round draws its own noise, whichever rounds ran before it in this process.
         makers.seed * 1000 + number,
-        _references(world, small, makers.video.num_references),
-        world.shell_m,
+        shell_m=world.shell_m,
     )
 
 
-def _references(world: World, targets: Cameras, limit: int) -> References | None:
-    """Choose past views for a path by the frustum rule."""
-    if limit == 0:
-        return None
-    bank = world.bank
-    # As far as WorldStereo's later code looks: eight medians of the scene.
-    known = world.photo.depth_m[world.photo.valid & ~world.photo.sky]
-    far = max(8 * float(known.median()), 0.15) if len(known) else 10.0
-    scores = frustum_scores(targets, bank.cameras, far)
-    chosen = retrieve(scores)
-    pictures = bank.images_u8[chosen.served_by].float() / 255
-    thumbnails = torch.nn.functional.adaptive_avg_pool2d(pictures, _THUMBNAIL_PX).flatten(1)
-    chosen = limited(
-        chosen,
-        scores,
-        combined_features(bank.cameras[chosen.served_by], thumbnails),
-        picture_quality(bank.images_u8[chosen.served_by]),
-        limit,
-    )
-    images = bank.images_u8[chosen.bank_index].float() / 255
-    return References(
-        crop_resize(images, targets.width_px, targets.height_px),
-        bank.cameras[chosen.bank_index].cropped_to(targets.width_px, targets.height_px),
-        chosen.target_index,
-    )
-
-
-def _composited(clip: Clip, control: PointRender) -> tuple[Tensor, Tensor]:
-    """Keep what the cloud covers at full size, and put the backend's frames into the holes only.
+def _at_full_size(
+    clip: Clip, control: PointRender
+) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n h w"] | None, Bool[Tensor, "h w"]]:
+    """Bring a clip back to the scene's size.
 
     Returns:
-        Frames and depth. Pixels that neither covers (margins that a crop had cut away) stay as
-        they are in the control pictures, without depth.
+        Its pictures and its depth, with the cloud's rendering in the margins that a crop had cut away,
+        and where the clip reaches. Holes in the margins stay holes, without depth.
     """
-    frames = clip.frames.cpu()
-    depth = torch.zeros_like(control.depth_m) if clip.depth_m is None else clip.depth_m.cpu()
+    frames, depth = clip.frames.cpu(), None if clip.depth_m is None else clip.depth_m.cpu()
     height, width = control.hole.shape[1:]
-    filled: Bool[Tensor, "n h w"] = control.hole
-    if frames.shape[2:] != (height, width):
-        frames, covered = crop_restore(frames, width, height)
-        filled = control.hole & covered
-        if clip.depth_m is not None:
-            depth = crop_restore(depth[:, None], width, height, nearest=True)[0][:, 0]
-    rgb = torch.where(filled[:, None], frames, control.rgb)
-    return rgb, torch.where(filled, depth, control.depth_m)
-
-
-def _estimated_depth(
-    frames: Float[Tensor, "n 3 h w"], control: PointRender, cameras: Cameras, world: World, makers: Makers
-) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Estimate the depth of frames, aligned to the cloud; frames that do not fit it get none."""
-    backend = makers.make_depth()
-    depth = control.depth_m.clone()
-    report: list[dict[str, Any]] = []
-    for i in range(len(cameras)):
-        if not bool(control.hole[i].any()):
-            continue
-        estimate = backend.estimate(frames[i], float(cameras.intrinsics[i, 0, 0]))
-        overlap = ~control.hole[i] & estimate.valid & ~estimate.sky
-        if world.shell_m is not None:
-            overlap &= control.depth_m[i] < 0.9 * world.shell_m
-        line = align_inverse_depth(estimate.depth_m, control.depth_m[i], overlap)
-        report.append(
-            {
-                "frame": i,
-                "slope": line.slope,
-                "offset": line.offset,
-                "support_frac": line.support_frac,
-                "problem": line.problem,
-            }
-        )
-        if line.holds:
-            new = torch.where(estimate.valid, line.applied(estimate.depth_m), 0.0)
-            if world.shell_m is not None:
-                new = torch.where(estimate.sky, _shell_depth(cameras[i], world.shell_m), new)
-            depth[i] = torch.where(control.hole[i], new, depth[i])
-    return depth, report
-
-
-def _shell_depth(camera: Cameras, shell_m: float) -> Float[Tensor, "h w"]:
-    """Return the depth at which the rays of a camera meet the sky's shell about the world's origin."""
-    rays = camera.rays()[0]
-    rotation, centre = camera.world_from_camera[0, :3, :3], camera.centres[0]
-    direction = rays @ rotation.T
-    a, b = (direction**2).sum(-1), direction @ centre
-    c = centre @ centre - shell_m**2
-    root: Tensor = (b**2 - a * c).clamp_min(0).sqrt()
-    return (root - b) / a
+    if frames.shape[2:] == (height, width):
+        return frames, depth, torch.ones(height, width, dtype=torch.bool)
+    frames, covered = crop_restore(frames, width, height)
+    frames = torch.where(covered, frames, control.rgb)
+    if depth is not None:
+        restored = crop_restore(depth[:, None], width, height, nearest=True)[0][:, 0]
+        depth = torch.where(covered, restored, control.depth_m)
+    return frames, depth, covered
 
 
 def _shares(mask: Bool[Tensor, "n h w"]) -> list[float]:

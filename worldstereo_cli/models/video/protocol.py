@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from worldstereo_cli.geometry.cameras import Cameras
+from worldstereo_cli.geometry.correspondence import Correspondence
 from worldstereo_cli.geometry.seen import SeenViews
 
 ControlStyle = Literal["surface", "points"]
@@ -33,6 +34,8 @@ class References:
     cameras: Cameras
     target_index: Int[Tensor, r]
     """The target frame that each reference sits beside, 1 .. num_frames - 1."""
+    correspondence: Correspondence | None = None
+    """Where every frame of the clip lies in each reference, by squares of 16 pixels."""
 
 
 @dataclass(frozen=True, slots=True)
