@@ -97,6 +97,10 @@ class PlanRecipe(_Section):
     scale: Positive = 1.0
     """Factor on the translations of trajectory files, for those whose unit is not the metre."""
 
+    def most_paths(self, trajectory: str) -> int:
+        """Return how many paths an entry of `trajectories` becomes at most."""
+        return self.max_paths if trajectory == "auto" else 1
+
 
 class GenerateRecipe(_Section):
     """How the unseen is made up."""
@@ -162,6 +166,19 @@ class Recipe(_Section):
     memory: MemoryRecipe = MemoryRecipe()
     reconstruct: ReconstructRecipe = ReconstructRecipe()
     view: ViewRecipe = ViewRecipe()
+
+
+def generate_section(recipe: GenerateRecipe, memory: MemoryRecipe) -> dict[str, Any]:
+    """Return the two sections that a generation is made with, as its manifest records them."""
+    return recipe.model_dump(mode="json") | {"memory": memory.model_dump(mode="json")}
+
+
+def round_section(recipe: GenerateRecipe, memory: MemoryRecipe) -> dict[str, Any]:
+    """Return what one round of it is made with.
+
+    How weights are stored is left out: a run that ran out of memory goes on with smaller ones.
+    """
+    return {key: value for key, value in generate_section(recipe, memory).items() if key != "weights"}
 
 
 def recipe_names() -> list[str]:

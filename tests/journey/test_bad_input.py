@@ -134,7 +134,7 @@ def test_a_photo_of_20000_pixels_is_made_smaller_and_said(tmp_path, tiny, capsys
         (["--from", "generate"], 4, "lift does not exist", "Run the stage that makes lift"),
         (["--trajectory", "obrit"], 4, "'obrit' is neither", "Did you mean orbit?"),
         (["--trajectory", "orbit:nan"], 4, "'nan' is not an amount", "orbit:10"),
-        (["--trajectory", ""], 4, "'' is neither a preset nor a file", "Presets"),
+        (["--trajectory", ""], 4, "'' is neither a preset nor a file", "a preset"),
         (["--device", "gpu"], 4, "no such device", "auto, cpu, cuda"),
         (["--depth", "none.npy"], 4, "none.npy cannot be read", "Check the path"),
         (["--fov", "0"], 2, "--fov", "--help"),

@@ -27,9 +27,14 @@ def test_more_pixels_cost_no_less(step):
 
 
 def test_rounds_that_are_kept_cost_nothing():
-    base = work()
+    base = work('plan.trajectories=["eloop", "up", "right", "left"]')
     new = estimate("generate", replace(base, rounds_kept=3))
     assert new.seconds - 0.5 == pytest.approx((estimate("generate", base).seconds - 0.5) / 4)
+
+
+def test_what_auto_may_choose_is_counted():
+    few, many = (work(f"plan.max_paths={n}") for n in (1, 5))
+    assert many.num_paths - few.num_paths == 4
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The commands that measure: `eval depth`, `eval views`, `eval memory`, `eval plan`, `eval parity`, `bench`."""
+"""The commands that measure: `bench`, and `eval` of depth, views, memory, plan and parity."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from worldstereo_cli.errors import ArtifactError, InputError
 from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE
 from worldstereo_cli.pipeline.reuse import STAGES, Decision, Expectation, Selection, reason_to_build
 from worldstereo_cli.progress import Progress
-from worldstereo_cli.recipe import Recipe
+from worldstereo_cli.recipe import Recipe, generate_section, round_section
 
 _VIEW_CODE = 1
 """Raised when page or flythrough come out differently from the same splats."""
@@ -89,7 +89,7 @@ def rounds_to_keep(decisions: list[Decision], binding: Binding) -> int:
     built = {decision.name for decision in decisions if decision.reason is not None}
     if "lift" in built or any(decision.reason == "forced" for decision in decisions):
         return 0
-    section = _section("generate", binding.recipe)
+    section = round_section(binding.recipe.generate, binding.recipe.memory)
     rounds = [_manifest(path.parent) for path in binding.scene_dir.glob(f"generate/rounds/*/{MANIFEST_NAME}")]
     kept = sum(r is not None and r.recipe == section and r.seed == binding.recipe.seed for r in rounds)
     if "plan" not in built:
@@ -102,7 +102,7 @@ def rounds_to_keep(decisions: list[Decision], binding: Binding) -> int:
     alike = takewhile(
         lambda pair: pair[0] == pair[1], zip(old["trajectories"], new["trajectories"], strict=False)
     )
-    return min(kept, sum(1 for _ in alike))
+    return min(kept, sum(binding.recipe.plan.most_paths(pair[0]) for pair in alike))
 
 
 def _manifest(root: Path) -> Manifest | None:
@@ -215,8 +215,10 @@ def _expectation(name: str, binding: Binding, digests: dict[str, str]) -> Expect
 
 def _section(name: str, recipe: Recipe) -> dict[str, Any]:
     """Return what of a recipe a stage applies, as its manifest records it."""
+    if name == "generate":
+        return generate_section(recipe.generate, recipe.memory)
     section: dict[str, Any] = getattr(recipe, name).model_dump(mode="json")
-    return section | {"memory": recipe.memory.model_dump(mode="json")} if name == "generate" else section
+    return section
 
 
 def _inputs(name: str, binding: Binding, digests: dict[str, str]) -> dict[str, str]:

@@ -60,7 +60,7 @@ class Workload:
         long_side = recipe.lift.long_side_px
         width, height = size_px or (long_side, round(long_side / _USUAL_ASPECT))
         shrink = min(1.0, long_side / max(width, height))
-        paths = len(recipe.plan.trajectories) if num_paths is None else num_paths
+        paths = sum(map(recipe.plan.most_paths, recipe.plan.trajectories)) if num_paths is None else num_paths
         return Workload(
             max(1, round(width * shrink)),
             max(1, round(height * shrink)),

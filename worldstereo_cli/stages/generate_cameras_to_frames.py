@@ -29,7 +29,7 @@ from worldstereo_cli.models.fingerprint import generate_fingerprints
 from worldstereo_cli.models.video.factory import VideoChoice, make_video_backend
 from worldstereo_cli.models.video.protocol import VideoBackend
 from worldstereo_cli.progress import Progress
-from worldstereo_cli.recipe import GenerateRecipe, MemoryRecipe
+from worldstereo_cli.recipe import GenerateRecipe, MemoryRecipe, generate_section, round_section
 from worldstereo_cli.stages.one_round import Makers, make_round
 from worldstereo_cli.stages.recorded import describe_bank, read_done
 from worldstereo_cli.stages.world import World, after_round, first_world
@@ -72,9 +72,7 @@ class _Job:
             "prompt": self.makers.prompt,
             "previous": previous,
         } | self.weights
-        # How weights are stored is left out: a run that ran out of memory goes on with smaller ones.
-        section = resolved(self.recipe, self.memory)
-        del section["weights"]
+        section = round_section(self.recipe, self.memory)
         return Manifest(Round.kind, section, self.makers.seed, inputs, {"path": path.name})
 
 
@@ -121,13 +119,8 @@ def generate(
     inputs = {"lift": lift.manifest.digest, "plan": plan.manifest.digest, "prompt": options.prompt} | weights
     facts = {"rounds": names} | _made_by(makers.video) | _cloud_facts(world.cloud)
     facts["seconds"] = round(time.perf_counter() - started, 2)
-    Manifest(Generation.kind, resolved(recipe, options.memory), seed, inputs, facts).write(out)
+    Manifest(Generation.kind, generate_section(recipe, options.memory), seed, inputs, facts).write(out)
     return Generation.read(out)
-
-
-def resolved(recipe: GenerateRecipe, memory: MemoryRecipe) -> dict[str, Any]:
-    """Return the two sections that a generation is made with, as its manifest records them."""
-    return recipe.model_dump(mode="json") | {"memory": memory.model_dump(mode="json")}
 
 
 def video_choice(recipe: GenerateRecipe) -> VideoChoice:
