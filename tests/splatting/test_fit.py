@@ -203,12 +203,12 @@ def test_frames_are_believed_as_far_as_they_deserve() -> None:
     hole[:, 80:] = True
     depth = view.depth_m.clone()
     depth[:5] = 0
-    b = Beliefs()
-    made = frame_target(view.image, depth, hole, view.camera, b)
+    b, invented = Beliefs(), 0.4
+    made = frame_target(view.image, depth, invented * hole, view.camera, b)
     assert made.weight[60, 4] == pytest.approx(b.seen_before)
-    assert made.weight[60, 90] == pytest.approx(b.invented)
-    assert made.weight[2, 90] == pytest.approx(b.invented * b.without_depth)
-    assert not made.depth_weight[:5].any() and made.depth_weight[60, 90] == pytest.approx(b.invented)
+    assert made.weight[60, 90] == pytest.approx(invented)
+    assert made.weight[2, 90] == pytest.approx(invented * b.without_depth)
+    assert not made.depth_weight[:5].any() and made.depth_weight[60, 90] == pytest.approx(invented)
     edge = (view.depth_m[32, 1:] - view.depth_m[32, :-1]).abs().argmax()
     assert made.depth_weight[32, edge] == 0
     assert made.weight[32, edge] == pytest.approx(b.seen_before * b.at_a_break)

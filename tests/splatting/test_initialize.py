@@ -179,6 +179,17 @@ def test_thinning_keeps_the_limit_and_lets_each_point_stand_for_more() -> None:
     assert thinned(cloud, 900, torch.Generator()) is cloud
 
 
+def test_thinning_leaves_the_doubtful_more_coarsely() -> None:
+    cloud = plane_cloud()
+    sure = torch.arange(len(cloud)) % 2 == 0
+    cloud = replace(cloud, confidence=torch.where(sure, 0.5, 0.05))
+    kept = thinned(cloud, 225, torch.Generator().manual_seed(0))
+    doubtful = kept.confidence < 0.1
+    # Ten times less sure; of the sure ones more than half are taken, so that the rest catches up a little.
+    assert 15 < int(doubtful.sum()) < 50
+    assert kept.spacing_m[doubtful].min() > 2 * kept.spacing_m[~doubtful].max()
+
+
 def test_points_before_behind_and_beside_what_the_picture_shows_are_told_apart() -> None:
     shown = picture(scenes.two_planes(2.0, 5.0))  # The board reaches to 0.5 m from the axis.
     points = torch.tensor(

@@ -411,6 +411,14 @@ def test_the_bank_is_read_back_to_the_bit(estimating):
         read_bank(estimating / "lift", estimating / "generate")
 
 
+def test_equal_references_are_equal_files(estimating):
+    root = generated(estimating).round_dirs[1] / "references.safetensors"
+    first, record = root.read_bytes(), ReferenceRecord.read(root)
+    for _ in range(8):
+        record.write(root)
+        assert root.read_bytes() == first
+
+
 @pytest.mark.parametrize("rule", ["visible", "frustum"])
 def test_references_and_where_frames_lie_in_them_are_kept(estimating, rule):
     generation = generated(estimating, memory=MemoryRecipe(overlap=rule))

@@ -57,8 +57,8 @@ def perfect_round(name: str, cameras: Cameras, cloud: Cloud) -> tuple[Round, lis
     return Round(name, cameras, control, stacked[2], stacked[0], stacked[1]), added
 
 
-def write_generation(root: Path, cloud: Cloud, arc_rad: float = 0.35) -> None:
-    """A finished generation of the room with one path to each side."""
+def write_generation(root: Path, cloud: Cloud, arc_rad: float = 0.35, dropped: str = "") -> None:
+    """A finished generation of the room with one path to each side; all frames of one may be dropped."""
     anchor = Anchor(PHOTO, 4.0)
     progress = torch.linspace(0, 1, 4)
     names, clouds = [], [cloud]
@@ -69,7 +69,8 @@ def write_generation(root: Path, cloud: Cloud, arc_rad: float = 0.35) -> None:
             folder = draft / "rounds" / names[-1]
             folder.mkdir(parents=True)
             made.write(folder)
-            Manifest(Round.kind, {}, 0, facts={"path": made.name}).write(folder)
+            facts = {"path": made.name, "dropped_frames": [0, 1, 2, 3] if made.name == dropped else []}
+            Manifest(Round.kind, {}, 0, facts=facts).write(folder)
             # One frame's points suffice: the farthest, which uncovers most.
             clouds.append(added[-1])
         write_cloud(draft / "cloud.ply", Cloud.joined(clouds))
@@ -155,3 +156,13 @@ def test_an_unfinished_neighbour_is_refused_and_nothing_is_left(tmp_path: Path) 
             seed=0, device="cpu", progress=silent,
         )  # fmt: skip
     assert not (tmp_path / "reconstruct").exists()
+
+
+def test_frames_that_contradict_the_cloud_are_not_fitted(tmp_path: Path) -> None:
+    lift = scenes.write_lift(tmp_path / "lift", scenes.room(), PHOTO)
+    write_generation(tmp_path / "generate", lift.cloud, dropped="orbit_left")
+    made = reconstruct(
+        tmp_path / "lift", tmp_path / "generate", tmp_path / "out", ReconstructRecipe(iterations=2),
+        seed=0, device="cpu", progress=silent,
+    )  # fmt: skip
+    assert set(made.metrics["psnr_rounds_db"]) == {"01-orbit_right"}

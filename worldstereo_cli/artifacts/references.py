@@ -44,7 +44,8 @@ class ReferenceRecord:
             "pixels": self.correspondence.pixels,
             "visible": self.correspondence.visible,
         }
-        metadata = {"names": json.dumps(self.names), "rule": self.rule}
+        # One entry: the library writes several in any order, and equal records must be equal files.
+        metadata = {"references": json.dumps({"names": self.names, "rule": self.rule})}
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
 
     @staticmethod
@@ -56,10 +57,10 @@ class ReferenceRecord:
         """
         try:
             with safe_open(path, "pt") as file:
-                metadata = file.metadata()
+                metadata = json.loads(file.metadata()["references"])
                 t = {name: file.get_tensor(name) for name in file.keys()}
             return ReferenceRecord(
-                tuple(json.loads(metadata["names"])),
+                tuple(metadata["names"]),
                 metadata["rule"],
                 t["target_index"],
                 t["ranked"],

@@ -113,6 +113,9 @@ class Round:
     frames: Float[Tensor, "n 3 h w"]
     depth_m: Float[Tensor, "n h w"]
     """Zero where no depth is trusted; the far shell where there is sky."""
+    dropped: tuple[int, ...] = ()
+    """Frames that contradict the cloud: neither it nor the splats are made from them. The manifest's
+    `dropped_frames`."""
 
     def write(self, root: Path) -> None:
         """Write all pictures, depths and cameras into a directory (the manifest comes after)."""
@@ -142,6 +145,7 @@ class Round:
             torch.stack([read_mask(root / "hole" / f"{n}.png") for n in names]),
             torch.stack([read_image(root / "frames" / f"{n}.png") for n in names]),
             torch.stack([read_depth(root / "depth" / f"{n}.npy") for n in names]),
+            tuple(manifest.facts.get("dropped_frames", ())),
         )
 
 

@@ -177,7 +177,7 @@ def _points(
     return Cloud(
         points,
         frames.rgb[i][:, wanted].T.contiguous(),
-        _confidence(frames.hole[i])[wanted],
+        invented_confidence(frames.hole[i])[wanted],
         torch.full((count,), round_index, dtype=torch.int32, device=device),
         frames.depth_m[i][wanted] / frames.cameras.intrinsics[i, 0, 0],
         far,
@@ -199,8 +199,8 @@ def _coherent(depth_m: Float[Tensor, "h w"], hole: Bool[Tensor, "h w"]) -> Bool[
     return chosen
 
 
-def _confidence(hole: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    """Confidence of invented pixels, falling with the distance from the nearest seen one."""
+def invented_confidence(hole: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """Rate invented pixels: `INVENTED_CONFIDENCE` beside seen ones, falling with the distance from them."""
     from scipy.ndimage import distance_transform_edt
 
     distance = torch.from_numpy(distance_transform_edt(hole.cpu().numpy())).float().to(hole.device)

@@ -302,12 +302,19 @@ def _neighbour_offsets(points: Float[Tensor, "g 3"], count: int) -> Float[Tensor
 
 
 def thinned(cloud: Cloud, max_points: int, generator: torch.Generator) -> Cloud:
-    """Return at most so many points, chosen at random, each standing for a larger part of the surface."""
+    """Return at most so many points, chosen at random, each standing for a larger part of the surface.
+
+    A point is chosen in proportion to its confidence: what is doubtful is shown more coarsely. Raises
+    ValueError for a cloud of more than 16 million points, which torch cannot draw from.
+    """
     if len(cloud) <= max_points:
         return cloud
-    chosen = torch.randperm(len(cloud), generator=generator)[:max_points].sort().values
+    weight = cloud.confidence.double().clamp_min(1e-3)
+    chosen = torch.multinomial(weight, max_points, generator=generator).sort().values
     kept = cloud[chosen]
-    return replace(kept, spacing_m=kept.spacing_m * (len(cloud) / max_points) ** 0.5)
+    # So many points share the place of one, up to the share that all would have on average.
+    stands_for = weight.sum() / (max_points * weight[chosen])
+    return replace(kept, spacing_m=kept.spacing_m * stands_for.clamp_min(1.0).sqrt().to(kept.spacing_m))
 
 
 def seen_in_picture(points: Float[Tensor, "p 3"], picture: Picture) -> Bool[Tensor, p]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from worldstereo_cli.geometry.cameras import Cameras
@@ -18,8 +18,6 @@ from worldstereo_cli.splatting.initialize import Picture, settled_depth
 class Beliefs:
     """How much a pixel counts, beside one of the photo."""
 
-    invented: float = 0.5
-    """A pixel that a frame backend made up."""
     seen_before: float = 0.15
     """A pixel of a generated frame that shows what the photo shows, only resampled."""
     at_a_break: float = 0.5
@@ -41,7 +39,7 @@ def photo_target(picture: Picture, beliefs: Beliefs) -> Target:
 def frame_target(
     image: Float[Tensor, "3 h w"],
     depth_m: Float[Tensor, "h w"],
-    hole: Bool[Tensor, "h w"],
+    confidence: Float[Tensor, "h w"],
     camera: Cameras,
     beliefs: Beliefs,
 ) -> Target:
@@ -50,12 +48,12 @@ def frame_target(
     Args:
         image: The frame, sRGB in [0, 1].
         depth_m: Its depth, metres; zero where no depth is trusted.
-        hole: True where the cloud showed nothing, so that the backend made the pixel up.
+        confidence: Of pixels that the backend made up, in (0, 1]; 0 where the cloud showed something.
         camera: The frame's camera.
         beliefs: How much each kind of pixel counts.
     """
     trusted = depth_m > 0
-    belief = torch.where(hole, beliefs.invented, beliefs.seen_before).to(image)
+    belief = torch.where(confidence > 0, confidence, beliefs.seen_before).to(image)
     filled = torch.where(trusted, depth_m, depth_m.max().clamp_min(1e-3))
     smooth = near_break(filled) > beliefs.break_px
     weight = belief * torch.where(smooth, 1.0, beliefs.at_a_break)

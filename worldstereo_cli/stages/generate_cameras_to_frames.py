@@ -185,8 +185,11 @@ def _ensure_round(job: _Job, root: Path, number: int, path: NamedPath, world: Wo
         if made.references is not None:
             made.references.write(draft / "references.safetensors")
         write_json(draft / "round.json", made.numbers)
-        seconds = round(time.perf_counter() - started, 2)
-        replace(expected, facts=expected.facts | {"seconds": seconds}).write(draft)
+        facts = {
+            "seconds": round(time.perf_counter() - started, 2),
+            "dropped_frames": list(made.round.dropped),
+        }
+        replace(expected, facts=expected.facts | facts).write(draft)
     return expected.digest
 
 

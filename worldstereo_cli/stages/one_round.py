@@ -84,7 +84,8 @@ def make_round(path: NamedPath, number: int, world: World, makers: Makers) -> Ma
     known = ~control.hole | reached
     depth = replace(depth, depth_m=known * depth.depth_m, evidence_m=known * depth.evidence_m)
     growth = _grown(world, FinishedFrames(cameras, frames, depth.depth_m, control.hole), depth, number)
-    made = Round(path.name, cameras, control.rgb, control.hole, frames, depth.depth_m)
+    dropped = tuple(depth.dropped)
+    made = Round(path.name, cameras, control.rgb, control.hole, frames, depth.depth_m, dropped)
     numbers: dict[str, Any] = {
         "path": path.name,
         "backend": makers.video.name,

@@ -18,6 +18,7 @@ from worldstereo_cli.artifacts.splats import Reconstruction, read_splats, write_
 from worldstereo_cli.artifacts.views import View
 from worldstereo_cli.geometry.cloud import Cloud
 from worldstereo_cli.geometry.gaussians import Gaussians
+from worldstereo_cli.memory.growth import invented_confidence
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import ReconstructRecipe
 from worldstereo_cli.splatting import check
@@ -128,8 +129,9 @@ def _gather(
     for number, root in enumerate(generation.round_dirs):
         r = Round.read(root)
         rounds[f"{number + 1:02d}-{r.name}"] = [
-            frame_target(r.frames[i], r.depth_m[i], r.hole[i], r.cameras[i], Beliefs()).to(device)
+            _target(r, i).to(device)
             for i in spread_out(len(r.cameras), recipe.frames_per_path)
+            if i not in r.dropped
         ]
         progress(number + 1, len(generation.round_dirs), "reading frames")
     added = generation.cloud[generation.cloud.round_index > 0]
@@ -138,6 +140,11 @@ def _gather(
         known |= seen_in_picture(added.points, picture.to("cpu"))
     photos = [photo_target(picture, Beliefs()) for picture in pictures]
     return _Material(pictures, photos, added[~known], rounds)
+
+
+def _target(r: Round, i: int) -> Target:
+    confidence = r.hole[i] * invented_confidence(r.hole[i])
+    return frame_target(r.frames[i], r.depth_m[i], confidence, r.cameras[i], Beliefs())
 
 
 def _picture(view: View) -> Picture:
