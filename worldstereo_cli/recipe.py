@@ -48,7 +48,7 @@ class PlanRecipe(_Section):
     may name its own, as in `orbit:40` or `strafe:-0.1`, which is flown as it is.
     """
 
-    trajectories: Annotated[tuple[str, ...], Field(min_length=1)] = ("orbit:12", "auto")
+    trajectories: Annotated[tuple[str, ...], Field(min_length=1)] = ("orbit:16", "auto")
     """`auto`, presets, `preset:amount`, or trajectory files, in order; each path becomes one round. `auto`
     chooses the paths that uncover most beyond those named before it; a sway to both sides comes first, since
     everybody who looks at a scene makes it. Presets: eloop, up, right, left, orbit, spiral, lemniscate,
