@@ -1,11 +1,12 @@
 """What a run is expected to cost, told from the size of the photo and the recipe.
 
-Each stage is a straight line in its own amount of work. Seconds are those of the quiet run of
+Each stage is a straight line in its own amount of work. Seconds are scaled to the quiet run of
 tests/data/photos/mountain_path.jpg in recipes/README.md (two cores of an AMD EPYC, compiled kernels
-warm); how they and the memory grow was fitted to runs with long sides of 256, 512, 768 and 1152 pixels,
-8 and 24 frames, 4 and 8 paths, and 81 to 650 thousand splats, one process for each stage. They hold for
-what needs no GPU; a frame model tells itself what a clip costs. To measure again: `worldstereo
-lift|plan|generate|reconstruct`, then the seconds and peaks that `worldstereo info SCENE --json` tells.
+warm). How they and the memory grow was fitted to runs with long sides of 256, 512, 768 and 1152 pixels,
+8 and 24 frames, 4 and 8 paths, and 81 to 650 thousand splats, one process for each stage. As many paths
+are counted as `auto` may choose. All holds for what needs no GPU; a frame model tells itself what a clip
+costs. To measure again: `worldstereo lift|plan|generate|reconstruct`, then the seconds and peaks that
+`worldstereo info SCENE --json` tells.
 """
 
 from __future__ import annotations
@@ -87,15 +88,15 @@ def estimate(stage: str, work: Workload) -> Estimate:
     match stage:
         case "lift":
             network_mb = 0 if work.recipe.lift.depth == "prior" else 110
-            return Estimate(1.2 + 1.8 * mp, 460 + network_mb + 190 * mp, 34 * mp)
+            return Estimate(0.5 + 1.2 * mp, 460 + network_mb + 190 * mp, 34 * mp)
         case "plan":
-            return Estimate(0.4 + 0.35 * mp * work.num_paths, 330 + 220 * mp, 0.3)
+            return Estimate(0.5 + 0.8 * mp * work.num_paths, 330 + 220 * mp, 0.3)
         case "generate":
             return _generate(work)
         case "reconstruct":
             recipe = work.recipe.reconstruct
             views = 1 + work.num_paths * min(work.num_frames, recipe.frames_per_path)
-            seconds = 1 + recipe.iterations * (0.17 * splats + 0.56 * mp)
+            seconds = 1 + recipe.iterations * (0.11 * splats + 0.35 * mp)
             return Estimate(seconds, 430 + 620 * splats + mp * (820 + 20 * views), 72 * splats)
         case "view":
             return _view(work)
@@ -109,7 +110,7 @@ def _generate(work: Workload) -> Estimate:
     new, frames = rounds * work.num_frames, work.num_paths * work.num_frames
     memory_mb, disk_mb = 430 + 35 * mp * frames, (40 + 9 * new) * mp
     if work.clip is None:
-        return Estimate(0.5 + 1.45 * mp * new, memory_mb, disk_mb)
+        return Estimate(0.5 + 1.15 * mp * new, memory_mb, disk_mb)
     return Estimate(rounds * work.clip[0], max(memory_mb, work.clip[1]), disk_mb)
 
 
@@ -119,7 +120,7 @@ def _view(work: Workload) -> Estimate:
     drawn = view.flythrough_fps * view.flythrough_seconds * _DRAWN_SHARE
     shrink = min(1.0, view.flythrough_long_side_px / max(work.width_px, work.height_px))
     drawn_mp = drawn * work.megapixels * shrink**2
-    return Estimate(0.6 + 0.3 * drawn_mp + 5 * splats, 400 + 420 * splats, 36 * splats + 0.1 * drawn_mp)
+    return Estimate(0.6 + 0.25 * drawn_mp + 3.5 * splats, 400 + 420 * splats, 36 * splats + 0.1 * drawn_mp)
 
 
 def _splats_m(work: Workload) -> float:
