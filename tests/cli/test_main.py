@@ -139,3 +139,11 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(door, "app", stumble)
     with pytest.raises(ZeroDivisionError):
         door.run([])
+
+
+@pytest.mark.parametrize("arguments", [[], ["recipe"], ["weights"], ["eval"]])
+def test_without_a_command_the_help_is_shown_and_no_empty_error(arguments, capsys):
+    assert door.run(arguments) == 2
+    told = capsys.readouterr()
+    assert "Usage" in told.out + told.err
+    assert "error:" not in told.err

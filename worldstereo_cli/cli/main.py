@@ -81,7 +81,10 @@ def run(arguments: list[str]) -> int:
                 raise
             return _told(told)
         except _USAGE_ERROR as error:
-            _card(_message(error), _help_for(error))
+            problem = _message(error)
+            # Without a command the help has been shown already, and there is nothing else to say.
+            if problem:
+                _card(problem, _help_for(error))
             return EXIT_USAGE
         except (KeyboardInterrupt, typer.Abort):
             return _interrupted(arguments, signals)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from worldstereo_cli.evaluation.bench import BenchRow
     from worldstereo_cli.evaluation.depth import DepthReport, SourceRow
 
-eval_app = typer.Typer(help="Score depth and views against truth.", no_args_is_help=True)
+eval_app = typer.Typer(help="Score depth, views, memory and plans against truth.", no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(help="A folder of cases with truth.")]
 
