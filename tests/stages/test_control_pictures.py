@@ -3,7 +3,8 @@
 import torch
 
 from tests import scenes
-from tests.stages.test_generate import PHOTO, SURFACES, Perfect, fly
+from tests.stages.rounds import PHOTO, SURFACES
+from tests.stages.test_generate_estimated import Perfect, fly
 from worldstereo_cli.artifacts.scene import Lift
 from worldstereo_cli.geometry.images import crop_resize
 from worldstereo_cli.geometry.point_render import PointStyle, SurfaceStyle, render_points, render_surface
