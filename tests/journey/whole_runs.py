@@ -11,6 +11,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import numba.core.config
+
 # Loaded by the server before it forks. None of these starts a thread when it is imported.
 import worldstereo_cli.cli.running
 import worldstereo_cli.models.depth.embedded
@@ -76,7 +78,9 @@ def finish(arguments: list[str], log: Path, limits: Limits = Limits()) -> int | 
 
 def _run(arguments: list[str], log: str, limits: Limits) -> None:
     # One thread, so that these runs are as good beside others; equal bits need equal counts of threads.
+    # numba read its variables when the server loaded it, and refuses other ones once its threads run.
     os.environ.update(NUMBA_NUM_THREADS="1", OMP_NUM_THREADS="1")
+    numba.core.config.reload_config()
     with Path(log).open("w") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
