@@ -148,6 +148,9 @@ class ViewRecipe(_Section):
     """Frames of the video in a second."""
     flythrough_seconds: Annotated[float, Field(gt=0, le=300)] = 8.0
     """Length of the video; the paths share it evenly. Four paths there and back take two seconds each."""
+    flythrough_max_unseen: Annotated[float, Field(ge=0, le=1)] = 0.15
+    """Paths that `auto` chose are flown only so far that what the photo does not show stays under this share
+    of the picture; 1 flies them whole. Paths that were asked for are always flown whole."""
     flythrough_long_side_px: Annotated[int, Field(ge=64, le=4096)] = 640
     """Longer side of the video. Its time goes with the square: 120 frames of 640 px take 10 to 20 s on two
     cores."""

@@ -9,7 +9,7 @@ import torch
 
 from tests import scenes
 from worldstereo_cli.geometry.cameras import Cameras
-from worldstereo_cli.geometry.interpolate import sample_path
+from worldstereo_cli.geometry.interpolate import sample_path, scale_motion
 from worldstereo_cli.geometry.paths import Anchor, preset_path
 from worldstereo_cli.geometry.rigid import rotation_about
 
@@ -60,3 +60,23 @@ def test_nonsense_is_refused() -> None:
     path = preset_path("pan", Anchor(photo, 1.0), 10.0, 3)
     with pytest.raises(ValueError, match="progress"):
         sample_path(path, torch.tensor([1.5]))
+
+
+def test_a_path_that_moves_less_keeps_its_shape() -> None:
+    turn = rotation_about(torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.3, 0.5, 0.9]))
+    poses = torch.eye(4).repeat(3, 1, 1)
+    poses[:, :3, :3] = turn
+    poses[:, :3, 3] = torch.tensor([[1.0, 2.0, 3.0], [1.0, 4.0, 3.0], [7.0, 2.0, 3.0]])
+    camera = scenes.camera()
+    intrinsics = camera.intrinsics.repeat(3, 1, 1)
+    intrinsics[2, 0, 0] *= 4
+    path = Cameras(poses, intrinsics, camera.width_px, camera.height_px)
+    half = scale_motion(path, 0.5)
+    assert torch.allclose(half.centres, (path.centres + path.centres[:1]) / 2, atol=1e-6)
+    expected = rotation_about(torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.3, 0.4, 0.6]))
+    assert torch.allclose(half.world_from_camera[:, :3, :3], expected, atol=1e-6)
+    assert torch.allclose(half.intrinsics[2, 0, 0], 2 * path.intrinsics[0, 0, 0])
+    assert torch.equal(half.intrinsics[:, :, 2], path.intrinsics[:, :, 2])
+    whole, still = scale_motion(path, 1.0), scale_motion(path, 0.0)
+    assert torch.allclose(whole.world_from_camera, path.world_from_camera, atol=1e-6)
+    assert torch.allclose(still.world_from_camera, path.world_from_camera[:1].expand(3, 4, 4), atol=1e-6)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -12,11 +16,21 @@ import torch
 from tests import scenes
 from worldstereo_cli.artifacts.scene import NamedPath
 from worldstereo_cli.artifacts.video import write_video
+from worldstereo_cli.artifacts.views import View
 from worldstereo_cli.geometry.cameras import Cameras
 from worldstereo_cli.geometry.paths import Anchor, preset_path
+from worldstereo_cli.geometry.rigid import rotation_about
 from worldstereo_cli.progress import silent
 from worldstereo_cli.recipe import ViewRecipe
-from worldstereo_cli.viewer.flythrough import Leg, film, plan_legs, write_flythrough
+from worldstereo_cli.viewer.contents import SceneContents
+from worldstereo_cli.viewer.flythrough import (
+    Leg,
+    UnseenShare,
+    film,
+    paths_to_fly,
+    plan_legs,
+    write_flythrough,
+)
 
 ANCHOR = Anchor(scenes.camera(96, 65), 4.0)
 PATHS = [
@@ -75,6 +89,55 @@ def test_every_view_is_drawn_once_and_told() -> None:
     assert len(drawn) == sum(len(leg.cameras) for leg in legs) == 15
     assert told[-1] == (15, 15, "drawing the flythrough")
     assert torch.equal(frames[0], frames[9]), "the way back is the way there"
+
+
+@pytest.fixture
+def unseen(scene_dir: Path) -> UnseenShare:
+    return UnseenShare(View.read(scene_dir / "lift" / "views" / "000"))
+
+
+def test_the_unseen_share_is_what_the_photo_cannot_show(unseen: UnseenShare) -> None:
+    camera = scenes.camera(96, 64)
+    assert unseen.most(camera) == 0
+    aside = camera.world_from_camera.clone()
+    aside[:, :3, :3] = rotation_about(torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.4]))
+    turned = replace(camera, world_from_camera=aside)
+    # Of a camera that only turns, what the frame does not hold is unseen, and nothing else.
+    half_rad = math.atan(0.5 * 96 / float(camera.intrinsics[0, 0, 0]))
+    outside = (math.tan(half_rad) - math.tan(half_rad - 0.4)) / (2 * math.tan(half_rad))
+    assert unseen.most(turned) == pytest.approx(outside, abs=0.05)
+
+
+def test_a_path_is_flown_as_far_as_the_photo_fills_the_picture(unseen: UnseenShare) -> None:
+    path = preset_path("right", Anchor(scenes.camera(96, 64), 4.0), 40.0, 41)
+    assert unseen.most(path) > 0.3
+    short = unseen.shortened(path, 0.15)
+    assert 0.1 < unseen.most(short) <= 0.15
+    assert unseen.shortened(path, 1.0) is path
+    little = unseen.shortened(path, 0.0).centres
+    moved = (little - little[:1]).norm(dim=-1).max() / (path.centres - path.centres[:1]).norm(dim=-1).max()
+    assert 0 < moved <= 0.051, "it moves a little, whatever is asked"
+
+
+def test_what_was_asked_for_is_flown_whole_and_what_auto_chose_is_not(
+    scene_dir: Path, tmp_path: Path
+) -> None:
+    scene = tmp_path / "scene"
+    shutil.copytree(scene_dir, scene)
+    manifest = json.loads((scene / "plan" / "artifact.json").read_text())
+    right, loop = manifest["facts"]["paths"]
+    right["requested"] = "auto: right-40"
+    (scene / "plan" / "artifact.json").write_text(json.dumps(manifest))
+    contents = SceneContents.read(scene)
+    assert contents.chosen == {right["name"]}
+    flown = paths_to_fly(scene, contents, 0.02)
+    assert [p.name for p in flown] == [right["name"], loop["name"]]
+    assert flown[1] is contents.paths[1]
+    assert float(extent(flown[0])) < 0.6 * float(extent(contents.paths[0]))
+
+
+def extent(path: NamedPath) -> torch.Tensor:
+    return (path.cameras.centres - path.cameras.centres[:1]).norm(dim=-1).max()
 
 
 def read(path: Path) -> tuple[dict[str, object], list[np.ndarray]]:

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldstereo_cli.geometry.cameras import Cameras
-from worldstereo_cli.geometry.rigid import quaternion_from_rotation, rotation_from_quaternion
+from worldstereo_cli.geometry.rigid import invert_rigid, quaternion_from_rotation, rotation_from_quaternion
 
 
 def sample_path(cameras: Cameras, progress: Float[Tensor, "n"]) -> Cameras:
@@ -42,6 +42,33 @@ def sample_path(cameras: Cameras, progress: Float[Tensor, "n"]) -> Cameras:
         cameras.width_px,
         cameras.height_px,
     )
+
+
+def scale_motion(cameras: Cameras, part: float) -> Cameras:
+    """Return a path of the same shape that moves less: each pose lies this part of the way from the first.
+
+    Way and angle from the first pose are scaled, and the ratio of focal lengths is raised to the
+    power; the principal point stays as it is.
+
+    Args:
+        cameras: A path.
+        part: 1 leaves the path as it is, 0 stays at its first pose.
+    """
+    start = cameras.world_from_camera[:1].double()
+    motion = invert_rigid(start) @ cameras.world_from_camera.double()
+    scaled = motion.clone()
+    scaled[:, :3, 3] *= part
+    turn = quaternion_from_rotation(motion[:, :3, :3])
+    sine = turn[:, 1:].norm(dim=-1, keepdim=True)
+    half_rad = part * torch.atan2(sine, turn[:, :1])
+    axis = turn[:, 1:] / sine.clamp(min=1e-12)
+    scaled[:, :3, :3] = rotation_from_quaternion(torch.cat([half_rad.cos(), half_rad.sin() * axis], -1))
+    intrinsics = cameras.intrinsics.clone()
+    for axis_index in (0, 1):
+        focal = intrinsics[:, axis_index, axis_index]
+        intrinsics[:, axis_index, axis_index] = focal[0] * (focal / focal[0]) ** part
+    poses = (start @ scaled).to(cameras.world_from_camera.dtype)
+    return Cameras(poses, intrinsics, cameras.width_px, cameras.height_px)
 
 
 def _aligned(quaternions: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:

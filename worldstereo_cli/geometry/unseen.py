@@ -100,6 +100,11 @@ class Unseen:
     behind: Bool[Tensor, m]
     """True behind or beside a depth edge, False beyond the frame."""
 
+    @staticmethod
+    def nothing() -> Unseen:
+        """Return no guess at all, for those who ask only for holes."""
+        return Unseen(torch.zeros(0, 3), torch.zeros(0), torch.zeros(0, dtype=torch.bool))
+
 
 def guess_unseen(view: CoarseView) -> Unseen:
     """Guess the surface that a view does not show.

@@ -8,6 +8,7 @@ from pathlib import Path
 from worldstereo_cli.artifacts.manifest import Manifest
 from worldstereo_cli.artifacts.scene import Lift, NamedPath, Plan
 from worldstereo_cli.artifacts.splats import read_splats
+from worldstereo_cli.artifacts.trajectory import AUTO
 from worldstereo_cli.artifacts.views import View
 from worldstereo_cli.geometry.cameras import Cameras
 from worldstereo_cli.geometry.gaussians import Gaussians
@@ -27,6 +28,8 @@ class SceneContents:
     median_depth_m: float
     """Of the surface near the view centre: what the scene is measured by."""
     paths: list[NamedPath]
+    chosen: frozenset[str]
+    """Names of the paths that `auto` chose; all others were asked for."""
 
     @staticmethod
     def read(scene_dir: Path) -> SceneContents:
@@ -44,7 +47,12 @@ class SceneContents:
             view.camera,
             float(plan.manifest.facts["median_depth_m"]),
             plan.paths,
+            frozenset(f["name"] for f in plan.manifest.facts["paths"] if _by_auto(f["requested"])),
         )
+
+
+def _by_auto(requested: str) -> bool:
+    return requested.partition(":")[0] == AUTO
 
 
 def read_lift(scene_dir: Path) -> Lift:

@@ -1,9 +1,14 @@
-"""The flythrough: along every planned path and back, as a video that any player plays."""
+"""The flythrough: along every planned path and back, as a video that any player plays.
+
+Paths are planned to uncover much, and far from the photo most of what they show is invented. What
+`auto` chose is therefore flown only so far that the photo still fills most of every picture; what
+somebody asked for is flown whole.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,12 +18,21 @@ from torch import Tensor
 from worldstereo_cli.artifacts.manifest import draft_file
 from worldstereo_cli.artifacts.scene import NamedPath
 from worldstereo_cli.artifacts.video import write_video
+from worldstereo_cli.artifacts.views import View
 from worldstereo_cli.geometry.cameras import Cameras
+from worldstereo_cli.geometry.coverage import Coverage
 from worldstereo_cli.geometry.images import fit_within
-from worldstereo_cli.geometry.interpolate import sample_path
+from worldstereo_cli.geometry.interpolate import sample_path, scale_motion
+from worldstereo_cli.geometry.unseen import CoarseView, Unseen
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import ViewRecipe
 from worldstereo_cli.viewer.contents import SceneContents
+
+_COARSE_PX = 192
+_LOOKS = 9
+"""Pictures along a path that are looked at for holes."""
+_PARTS = tuple(0.05 * step for step in range(1, 20))
+"""Parts of a path's motion that are tried."""
 
 Render = Callable[[Cameras], Float[Tensor, "3 h w"]]
 """Draws what one camera sees, sRGB in [0, 1]."""
@@ -74,10 +88,56 @@ def write_flythrough(
         with torch.no_grad():
             return rasterizer.render(gaussians, camera.to(device)).rgb
 
-    legs = plan_legs(contents.paths, recipe)
+    legs = plan_legs(paths_to_fly(scene_dir, contents, recipe.flythrough_max_unseen), recipe)
     size = (legs[0].cameras.width_px, legs[0].cameras.height_px)
     with draft_file(path) as draft:
         write_video(draft, film(legs, render, progress), size, recipe.flythrough_fps)
+
+
+class UnseenShare:
+    """Tells how much of a picture one view has not seen."""
+
+    def __init__(self, view: View) -> None:
+        """Sample the view coarsely."""
+        coarse = CoarseView.sampled(view.depth_m, view.sky, view.camera, _COARSE_PX)
+        self._coverage = Coverage(coarse, Unseen.nothing())
+
+    def most(self, path: Cameras) -> float:
+        """Return the largest share, in [0, 1], that holes have in any picture along a path."""
+        few = path[torch.linspace(0, len(path) - 1, min(len(path), _LOOKS)).round().long()]
+        return float(self._coverage.look(few).hole_frac.max())
+
+    def shortened(self, path: Cameras, most: float) -> Cameras:
+        """Scale a path's motion down until no picture along it has holes beyond a share.
+
+        Args:
+            path: Starts at a camera that the view fills well.
+            most: The largest share that is allowed, in [0, 1].
+        """
+        if self.most(path) <= most:
+            return path
+        parts = [part for part in _PARTS if self.most(scale_motion(path, part)) <= most]
+        return scale_motion(path, max(parts, default=min(_PARTS)))
+
+
+def paths_to_fly(scene_dir: Path, contents: SceneContents, max_unseen: float) -> list[NamedPath]:
+    """Return the paths of a scene, those that `auto` chose shortened.
+
+    Args:
+        scene_dir: A finished scene.
+        contents: What it holds.
+        max_unseen: The largest share, in [0, 1], that what the photo does not show may have in a picture.
+
+    Raises:
+        ArtifactError: The lift is missing or damaged.
+    """
+    unseen = UnseenShare(View.read(scene_dir / "lift" / "views" / "000"))
+    return [
+        replace(path, cameras=unseen.shortened(path.cameras, max_unseen))
+        if path.name in contents.chosen
+        else path
+        for path in contents.paths
+    ]
 
 
 def plan_legs(paths: list[NamedPath], recipe: ViewRecipe) -> list[Leg]:
