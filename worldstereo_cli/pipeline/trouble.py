@@ -17,6 +17,9 @@ _NO_MEMORY = (
 """What libraries write when the system refuses memory, in lower case. Torch has no class for the host's;
 threads and mapped libraries need memory, too."""
 
+_RESERVED_MB = 100
+"""What a run reserves and hardly touches (buffers of compressors, stacks of threads), and a limit counts."""
+
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -47,7 +50,7 @@ def trouble_in(stage: str, work: Callable[[], Workload], device: str) -> Iterato
         if told is None:
             raise
         raise told from error
-    except (MemoryError, RuntimeError, ImportError, SystemError) as error:
+    except Exception as error:  # Every library has its own class.
         if not _is_memory(error):
             raise
         on_gpu = device.startswith("cuda") and "cpu" not in str(error).lower()
@@ -114,7 +117,7 @@ def memory_limit_mb() -> float:
         for kind, taken in used.items():
             soft = resource.getrlimit(kind)[0]
             if soft != resource.RLIM_INFINITY:
-                limits.append(own.rss + max(0, soft - taken))
+                limits.append(own.rss + max(0, soft - taken) - round(_RESERVED_MB * 1e6))
     return float(min(limits)) / 1e6
 
 
