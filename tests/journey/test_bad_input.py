@@ -347,7 +347,7 @@ def larger(photo: Path, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("megabytes", [60, 260, 400])
 def test_memory_that_runs_out_is_told_with_a_setting_that_fits(megabytes, tmp_path, photo, tiny):
     command = [*larger(photo, tmp_path), "-r", str(tiny)]
-    # Kernels are compiled beforehand: the compiler takes more memory than they do, and ends the process without.
+    # Kernels are compiled beforehand: the compiler takes more memory than they do, and dies without it.
     assert finish([*command, "--set", "lift.long_side_px=160"], tmp_path / "log") == 0
     shutil.rmtree(tmp_path / "scene")
     limits = Limits(more_memory=megabytes * 1_000_000)
