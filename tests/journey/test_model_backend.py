@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,6 +13,7 @@ from tests.journey.test_river import PHOTO
 from worldstereo_cli.artifacts.scene import Generation, Round
 from worldstereo_cli.cli.main import run
 from worldstereo_cli.models.catalogue import list_weights
+from worldstereo_cli.models.fingerprint import depth_fingerprint
 from worldstereo_cli.models.video import worldstereo
 from worldstereo_cli.models.video.denoising import denoise
 from worldstereo_cli.recipe import load_recipe
@@ -108,6 +110,26 @@ def test_a_recipe_without_its_weights_says_so_before_any_stage(tmp_path, small_p
     # Nobody is to learn after a download of 59 GB that a GPU is missing, too.
     assert "needs an NVIDIA GPU with 24 GB or more" in said
     assert not scene.exists()
+
+
+@pytest.mark.parametrize("of_frames", [False, True])
+def test_a_depth_network_that_is_not_here_is_told_before_any_stage(tmp_path, small_photo, of_frames, capsys):
+    if depth_fingerprint("depth-pro", "") is not None:
+        pytest.skip("the weights are on this machine")
+    scene, weights = tmp_path / "scene", write_released(tmp_path / "weights")
+    chosen = (
+        [f"generate.backend={weights}", "generate.depth=depth-pro"] if of_frames else ["lift.depth=depth-pro"]
+    )
+    arguments = ["run", str(small_photo), "--out", str(scene), "--device", "cpu"]
+    assert run([*arguments, *(word for one in chosen for word in ("--set", one))]) == 5
+    assert "hf download apple/DepthPro-hf" in capsys.readouterr().err
+    assert not scene.exists()
+    # A file that is given takes the network's place.
+    depth = tmp_path / "depth.npy"
+    np.save(depth, np.full((8, 12), 2.0, np.float32))
+    if not of_frames:
+        words = [*arguments, "--set", "lift.depth=depth-pro", "--depth", str(depth), "--until", "lift"]
+        assert run(words) == 0
 
 
 def test_a_model_that_a_cpu_would_take_hours_for_is_refused(tmp_path, small_photo, capsys, monkeypatch):

@@ -136,6 +136,28 @@ def check_backends(recipe: Recipe, device: str) -> str | None:
     return describe_needs(video_choice(recipe.generate), device, long_side, long_side * 2 // 3)
 
 
+def check_depth(recipe: Recipe, *, of_photo: bool, of_frames: bool) -> None:
+    """See that the weights of the depth backends of a recipe are here, before any stage runs.
+
+    Args:
+        recipe: Resolved.
+        of_photo: Whether a backend will be asked for the depth of the photo.
+        of_frames: Whether one will be asked for that of frames; `warp` knows the depth of its own.
+
+    Raises:
+        BackendError: They are not.
+    """
+    from worldstereo_cli.models.depth.factory import require_depth_weights
+    from worldstereo_cli.models.video.factory import WARP
+
+    lift, frames = recipe.lift, recipe.generate.depth
+    of_frames = of_frames and recipe.generate.backend != WARP
+    if of_photo or (of_frames and frames == "lift"):
+        require_depth_weights(lift.depth, lift.weights)
+    if of_frames and frames != "lift":
+        require_depth_weights(frames, "")
+
+
 def clip_cost(recipe: Recipe, device: str) -> tuple[float, float] | None:
     """Return what a model takes for one path: seconds, and 10^6 bytes of its device; None for `warp`.
 

@@ -115,10 +115,13 @@ class _Run:
 
     def check_backends(self, planned: list[StageReport], reporter: Reporter) -> None:
         """See that the models of stages that will be built are there and fit."""
-        if any(report.name == "generate" and report.state == "planned" for report in planned):
+        building = {report.name for report in planned if report.state == "planned"}
+        if "generate" in building:
             needs = bindings.check_backends(self.binding.recipe, self.device)
             if needs is not None:
                 reporter.note(f"{self.binding.recipe.generate.backend}: {needs}")
+        of_photo = "lift" in building and self.binding.depth_file is None
+        bindings.check_depth(self.binding.recipe, of_photo=of_photo, of_frames="generate" in building)
 
     def warn_of_memory(self, planned: list[StageReport], reporter: Reporter) -> None:
         """Say beforehand what may not fit: a system that runs out may kill the process without a word."""

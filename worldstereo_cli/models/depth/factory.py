@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from worldstereo_cli.errors import RecipeError
 from worldstereo_cli.models.depth.protocol import DepthBackend
 
@@ -42,3 +44,34 @@ def depth_backend(name: str, device: str, *, weights: str = "") -> DepthBackend:
                 f"There is no depth backend {name!r}.",
                 remedy="Use prior, embedded, depth-pro or depth-anything.",
             )
+
+
+def require_depth_weights(name: str, weights: str, cache: Path | None = None) -> None:
+    """See that the weights of a depth backend are here, without loading them.
+
+    Args:
+        name: As `depth_backend` takes it.
+        weights: A name on the hub or a folder; empty is the backend's usual one.
+        cache: huggingface_hub's cache; None for the usual one.
+
+    Raises:
+        BackendError: They are not.
+    """
+    from worldstereo_cli.models.fingerprint import depth_fingerprint
+
+    if name == "prior" or depth_fingerprint(name, weights, cache) is not None:
+        return
+    from worldstereo_cli.models.depth.pretrained import weights_missing
+
+    raise weights_missing(weights or usual_depth_weights(name))
+
+
+def usual_depth_weights(name: str) -> str:
+    """Return the weights that a backend of the transformers library takes when none are named."""
+    if name == "depth-pro":
+        from worldstereo_cli.models.depth.depth_pro import DepthPro
+
+        return DepthPro.usual_weights
+    from worldstereo_cli.models.depth.depth_anything import DepthAnything
+
+    return DepthAnything.usual_weights

@@ -21,7 +21,6 @@ def load_pretrained(model_class: Any, weights: str, device: str) -> Any:  # noqa
     Raises:
         BackendError: The weights are not here, damaged, or of another model.
     """
-    remedy = f"hf download {weights}   or pass a folder: --set lift.weights=PATH"
     try:
         model, report = model_class.from_pretrained(
             weights,
@@ -31,14 +30,28 @@ def load_pretrained(model_class: Any, weights: str, device: str) -> Any:  # noqa
             output_loading_info=True,
         )
     except OSError as error:
-        raise BackendError(
-            f"The depth weights {weights} are neither a folder nor in the cache, or not whole.", remedy=remedy
-        ) from error
+        raise weights_missing(weights) from error
     # What the library raises for another kind of model and for damaged tensors.
     except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BackendError(f"The depth weights {weights} cannot be used: {reason}", remedy=remedy) from error
+        raise BackendError(
+            f"The depth weights {weights} cannot be used: {reason}", remedy=_remedy(weights)
+        ) from error
     wrong = [*report["missing_keys"], *report.get("mismatched_keys", [])]
     if wrong:
-        raise BackendError(f"The depth weights {weights} do not fit: {len(wrong)} tensors.", remedy=remedy)
+        raise BackendError(
+            f"The depth weights {weights} do not fit: {len(wrong)} tensors.", remedy=_remedy(weights)
+        )
     return model.to(device).eval()
+
+
+def weights_missing(weights: str) -> BackendError:
+    """Say that weights are not here, or not whole."""
+    return BackendError(
+        f"The depth weights {weights} are neither a folder nor in the cache, or not whole.",
+        remedy=_remedy(weights),
+    )
+
+
+def _remedy(weights: str) -> str:
+    return f"hf download {weights}   or pass a folder: --set lift.weights=PATH"
