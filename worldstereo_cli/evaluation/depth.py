@@ -19,10 +19,8 @@ from torch import Tensor
 from worldstereo_cli.errors import InputError
 from worldstereo_cli.models.depth import scores
 from worldstereo_cli.models.depth.protocol import DepthBackend
+from worldstereo_cli.models.depth.resampling import interval, resampled_means
 from worldstereo_cli.models.depth.scores import DepthScore
-
-NUM_RESAMPLES = 2000
-"""Bootstrap rounds; the ends of a 95 % interval then move by about 0.001 between seeds."""
 
 BASELINES = ("constant", "ramp")
 """Predictions that look at no pixel, scored beside every method."""
@@ -314,43 +312,15 @@ def _is_behind_ramp(row: SourceRow) -> bool:
 
 
 def _intervals(results: list[CaseResult]) -> dict[str, Interval]:
-    """Resample whole sequences, since photographs of one sequence err together.
-
-    Most sources hold a single sequence, so sequences are drawn from all sources at once: a draw
-    then leaves some sources out, which is the uncertainty about the choice of sources.
-
-    Source: Efron & Tibshirani, An Introduction to the Bootstrap, section 8.5 (clusters).
-    """
-    groups: dict[tuple[str, str], list[CaseResult]] = {}
-    for result in results:
-        groups.setdefault((result.case.source, result.case.sequence), []).append(result)
-    sources = sorted({source for source, _ in groups})
-    draw = np.random.default_rng(0).multinomial(
-        len(groups), np.full(len(groups), 1 / len(groups)), size=NUM_RESAMPLES
-    )
-    member = np.array([[source == name for name in sources] for source, _ in groups], dtype=np.float64)
+    """Resample whole sequences, since photographs of one sequence err together."""
+    sources = [result.case.source for result in results]
+    sequences = [result.case.sequence for result in results]
     intervals = {}
     for table in ("scale", "affine"):
+        scored = [getattr(result, table).get("prediction") for result in results]
         for metric in ("abs_rel", "delta1"):
-            sums, counts = _group_sums(list(groups.values()), table, metric)
-            if counts.sum() == 0:
-                continue
-            count = draw @ (counts[:, None] * member)
-            mean = (draw @ (sums[:, None] * member)) / np.where(count > 0, count, np.nan)
-            low, high = np.nanquantile(np.nanmean(mean, axis=1), [0.025, 0.975])
-            intervals[f"{table}.{metric}"] = Interval(float(low), float(high))
+            values = np.array([np.nan if score is None else getattr(score, metric) for score in scored])
+            if not np.isnan(values).all():
+                low, high = interval(resampled_means(values, sources, sequences))
+                intervals[f"{table}.{metric}"] = Interval(low, high)
     return intervals
-
-
-def _group_sums(
-    groups: list[list[CaseResult]], table: str, metric: str
-) -> tuple[Float[np.ndarray, "g"], Float[np.ndarray, "g"]]:
-    """Add up one metric of the prediction inside each sequence; also count its cases."""
-    sums, counts = np.zeros(len(groups)), np.zeros(len(groups))
-    for index, group in enumerate(groups):
-        for result in group:
-            scored = getattr(result, table).get("prediction")
-            if scored is not None:
-                sums[index] += getattr(scored, metric)
-                counts[index] += 1
-    return sums, counts
