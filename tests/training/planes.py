@@ -1,6 +1,11 @@
 """Scenes with closed-form depth for the training tests: a floor, a wall and a ball before a sky."""
 
+import json
+from pathlib import Path
+
+import numpy as np
 import torch
+from PIL import Image
 
 from worldstereo_cli.training.depth.batches import RenderedBatch
 
@@ -30,3 +35,20 @@ def _scene(number: int, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tens
     rgb = colours[which].permute(2, 0, 1) * shade.gather(0, which[None])
     intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
     return rgb.clamp(min=0), depth, intrinsics
+
+
+def write_cases(folder: Path) -> None:
+    """Write three of the scenes, of two sources, as depth cases."""
+    entries = []
+    for index in range(3):
+        batch = render_planes([index], (60, 80))
+        counts = torch.where(torch.isinf(batch.depth_m[0]), 0, batch.depth_m[0] * 1000).clamp(max=65000)
+        Image.fromarray(counts.numpy().astype(np.uint16)).save(folder / f"{index}.png")
+        pixels = (batch.rgb_linear[0].clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / f"{index}_image.png")
+        entries.append({
+            "source": f"s{index % 2}", "sequence": f"q{index}", "image": f"{index}_image.png",
+            "depth": f"{index}.png", "scale": 0.001, "invalid": 0, "kind": "z", "real": True,
+            "affine_only": index == 2, "quality": "ok", "K": batch.intrinsics[0].tolist(),
+        })  # fmt: skip
+    (folder / "index.json").write_text(json.dumps(entries))

@@ -5,14 +5,11 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from planes import render_planes
+from planes import render_planes, write_cases
 from safetensors.torch import load_file
 
 from worldstereo_cli.errors import ArtifactError
@@ -22,80 +19,75 @@ from worldstereo_cli.models.depth.network import DepthNetwork, RawDepth
 from worldstereo_cli.training.depth.augment import AugmentSettings, photograph
 from worldstereo_cli.training.depth.batches import BatchPhase, BatchPlan, RenderedBatch
 from worldstereo_cli.training.depth.checkpoint import read_shards, read_state, write_shards
-from worldstereo_cli.training.depth.command import TOY_SHAPE
 from worldstereo_cli.training.depth.development import DevelopmentSet, pack_development
 from worldstereo_cli.training.depth.export import CAMERA_BIAS, Recentring, export_weights
 from worldstereo_cli.training.depth.feed import PictureFeed
-from worldstereo_cli.training.depth.loop import Trainer, TrainingSettings, gradient_agreement
+from worldstereo_cli.training.depth.loop import Limits, Trainer, gradient_agreement
 from worldstereo_cli.training.depth.losses import LossWeights, depth_losses
 from worldstereo_cli.training.depth.optimizer import Optimizer, OptimizerSettings, orthogonalised
 from worldstereo_cli.training.depth.recentre import log_scale_bias
+from worldstereo_cli.training.depth.recipe import TrainingRecipe, read_recipe, with_overrides
 from worldstereo_cli.training.depth.workers import Workers, join_workers
 
 ALONE = Workers(0, 1, torch.device("cpu"))
 SIZE = (48, 64)
 
 
-def _settings(process_s: float, **changes: object) -> TrainingSettings:
-    fields: dict[str, object] = {
-        "process_s": process_s, "compiled": False, "warmup_steps": 5, "report_s": 0.2, "shape": TOY_SHAPE,
-        "plan": BatchPlan((SIZE, (64, 48)), (0.7, 0.3), 4),
-        "optimizer": OptimizerSettings(learning_rate=3e-3),
-    }  # fmt: skip
-    return TrainingSettings(**{**fields, **changes})  # type: ignore[arg-type]
+TOY = read_recipe(Path(__file__).parents[2] / "recipes/training/toy.toml")
+LIMITS = Limits(300.0, report_s=0.2)
 
 
-def _train(out: Path, settings: TrainingSettings, *, resume: Path | None = None) -> list[dict[str, object]]:
+def _recipe(*overrides: str) -> TrainingRecipe:
+    return with_overrides(TOY, overrides)
+
+
+def _train(out: Path, recipe: TrainingRecipe) -> list[dict[str, object]]:
     records: list[dict[str, object]] = []
     started = time.monotonic()
-    trainer = Trainer(settings, render_planes, ALONE, out=out, development=None)
-    if resume:
-        trainer.resume(resume)
+    trainer = Trainer(recipe, render_planes, ALONE, out=out)
     trainer.prepare(records.append)
-    trainer.run(records.append, process_started=started)
+    trainer.run(records.append, LIMITS, process_started=started)
     return records
 
 
 def test_a_short_run_learns(tmp_path: Path) -> None:
-    settings = _settings(300.0, max_steps=90)
-    records = [record for record in _train(tmp_path, settings) if record["event"] == "step"]
+    records = _train(tmp_path, _recipe("schedule.max_steps=90"))
+    records = [record for record in records if record["event"] == "step"]
     assert records[-1]["num_skipped"] == 0
     # The sky is the first thing seen; guessing alone gives log 2 = 0.69.
     assert float(str(records[-1]["sky"])) < 0.6 < float(str(records[0]["sky"]))
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    _train(tmp_path / "a", _settings(300.0, max_steps=12))
+    _train(tmp_path / "a", _recipe("schedule.max_steps=12"))
     before = read_state(tmp_path / "a")
     weights = read_shards(tmp_path / "a", "weights")[0]
-    settings = _settings(300.0, max_steps=20)
-    trainer = Trainer(settings, render_planes, ALONE, out=tmp_path / "b", development=None)
+    recipe = _recipe("schedule.max_steps=20")
+    trainer = Trainer(recipe, render_planes, ALONE, out=tmp_path / "b")
     trainer.resume(tmp_path / "a")
     resumed = dict(trainer._optimizer.masters())
     assert all(torch.equal(resumed[name].half(), weights[name]) for name in resumed)
-    trainer.run(lambda record: None, process_started=time.monotonic())
+    trainer.run(lambda record: None, LIMITS, process_started=time.monotonic())
     after = read_state(tmp_path / "b")
     assert (before.step, after.step) == (12, 20)
     assert after.trained_s > before.trained_s
 
 
 def test_a_network_of_other_sizes_does_not_resume(tmp_path: Path) -> None:
-    _train(tmp_path, _settings(300.0, max_steps=2))
-    other = _settings(1.0, shape=replace(TOY_SHAPE, num_layers=3))
-    trainer = Trainer(other, render_planes, ALONE, out=tmp_path, development=None)
+    _train(tmp_path, _recipe("schedule.max_steps=2"))
+    trainer = Trainer(_recipe("network.num_layers=3"), render_planes, ALONE, out=tmp_path)
     with pytest.raises(ArtifactError, match="other sizes"):
         trainer.resume(tmp_path)
 
 
 def test_a_run_may_start_from_exported_weights(tmp_path: Path) -> None:
-    _train(tmp_path / "a", _settings(300.0, max_steps=6))
+    _train(tmp_path / "a", _recipe("schedule.max_steps=6"))
     export_weights(tmp_path / "a", tmp_path / "weights", EmbeddedDepthConfig(64, False), use_best=False)
     average = from_eight_bit(read_shards(tmp_path / "a", "average")[0])
-    trainer = Trainer(_settings(300.0), render_planes, ALONE, out=tmp_path / "b", development=None)
+    trainer = Trainer(_recipe(), render_planes, ALONE, out=tmp_path / "b")
     trainer.start_from(tmp_path / "weights")
     assert all(torch.equal(weight, average[name]) for name, weight in trainer._optimizer.masters())
-    other = _settings(300.0, shape=replace(TOY_SHAPE, num_layers=3))
-    trainer = Trainer(other, render_planes, ALONE, out=tmp_path / "b", development=None)
+    trainer = Trainer(_recipe("network.num_layers=3"), render_planes, ALONE, out=tmp_path / "b")
     with pytest.raises(ArtifactError, match="other sizes"):
         trainer.start_from(tmp_path / "weights")
     (tmp_path / "weights" / "model.safetensors").write_bytes(b"torn")
@@ -118,7 +110,7 @@ def test_sizes_and_numbers_of_images_change_at_their_step() -> None:
 def test_only_a_share_of_second_looks_comes_closer() -> None:
     for share in (0.0, 1.0):
         plan = BatchPlan((SIZE,), (1.0,), 8, views=2, zoomed_share=share, delay=1)
-        feed = PictureFeed(render_planes, plan, AugmentSettings(), ALONE, run_seed=1, compiled=False)
+        feed = PictureFeed(render_planes, plan, AugmentSettings(), ALONE, run_seed=1)
         first, second = feed.make(0, SIZE), feed.make(1, SIZE)
         closer = second.intrinsics[4:, 0, 0] > first.intrinsics[:4, 0, 0] * 1.001
         assert bool(closer.all()) if share else not bool(closer.any())
@@ -192,7 +184,8 @@ def test_gradients_of_the_losses_are_finite_everywhere() -> None:
             torch.zeros(2, *SIZE, requires_grad=True), torch.zeros(2, *SIZE, requires_grad=True),
             torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True),
         ]  # fmt: skip
-        depth_losses(RawDepth(*leaves), depth_m, batch.intrinsics).total(LossWeights()).backward()
+        terms = torch.stack(list(depth_losses(RawDepth(*leaves), depth_m, batch.intrinsics)))
+        (terms * LossWeights().vector()).sum().backward()
         assert all(leaf.grad is not None and bool(torch.isfinite(leaf.grad).all()) for leaf in leaves)
 
 
@@ -273,7 +266,7 @@ def test_scenes_come_back_mirrored_and_later() -> None:
 
     plan = BatchPlan((SIZE,), (1.0,), images_per_worker=4, views=2, delay=3)
     faithful = AugmentSettings(strength=0.0, wild_share=0.0)
-    feed = PictureFeed(source, plan, faithful, ALONE, run_seed=1, compiled=False)
+    feed = PictureFeed(source, plan, faithful, ALONE, run_seed=1)
     batches = []
     for step in range(6):
         feed.begin(step)
@@ -302,38 +295,21 @@ def test_steps_without_a_finite_gradient_are_left_out(tmp_path: Path) -> None:
         is_broken = len(calls) == 5
         return batch._replace(rgb_linear=batch.rgb_linear * float("nan")) if is_broken else batch
 
-    settings = _settings(300.0, max_steps=12)
-    trainer = Trainer(settings, sometimes_broken, ALONE, out=tmp_path, development=None)
-    state = trainer.run(lambda record: None, process_started=time.monotonic())
+    trainer = Trainer(_recipe("schedule.max_steps=12"), sometimes_broken, ALONE, out=tmp_path)
+    state = trainer.run(lambda record: None, LIMITS, process_started=time.monotonic())
     assert state.num_skipped == 1
     assert all(bool(torch.isfinite(weight).all()) for _, weight in trainer._optimizer.masters())
 
 
-def _write_cases(folder: Path) -> None:
-    entries = []
-    for index in range(3):
-        batch = render_planes([index], (60, 80))
-        counts = torch.where(torch.isinf(batch.depth_m[0]), 0, batch.depth_m[0] * 1000).clamp(max=65000)
-        Image.fromarray(counts.numpy().astype(np.uint16)).save(folder / f"{index}.png")
-        pixels = (batch.rgb_linear[0].clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(folder / f"{index}_image.png")
-        entries.append({
-            "source": f"s{index % 2}", "image": f"{index}_image.png", "depth": f"{index}.png",
-            "scale": 0.001, "invalid": 0, "kind": "z", "affine_only": index == 2, "real": True,
-            "quality": "ok", "K": batch.intrinsics[0].tolist(),
-        })  # fmt: skip
-    (folder / "index.json").write_text(json.dumps(entries))
-
-
 def test_the_best_average_is_kept_and_shipped(tmp_path: Path) -> None:
-    _write_cases(tmp_path)
+    write_cases(tmp_path)
     assert pack_development(tmp_path, tmp_path / "packed.npz", longest_px=64) == 3
     development = DevelopmentSet.read(tmp_path / "packed.npz")
     run = tmp_path / "run"
     records: list[dict[str, object]] = []
-    settings = _settings(300.0, max_steps=30, save_s=0.1)
-    trainer = Trainer(settings, render_planes, ALONE, out=run, development=development)
-    trainer.run(records.append, process_started=time.monotonic())
+    recipe = _recipe("schedule.max_steps=30")
+    trainer = Trainer(recipe, render_planes, ALONE, out=run, development=development)
+    trainer.run(records.append, Limits(300.0, save_s=0.1), process_started=time.monotonic())
     scores = [record for record in records if record["event"] == "score"]
     assert len(scores) >= 2
     totals = [float(str(record["scale_abs_rel"])) + float(str(record["affine_abs_rel"])) for record in scores]
@@ -346,7 +322,7 @@ def test_the_best_average_is_kept_and_shipped(tmp_path: Path) -> None:
 
 
 def test_export_takes_the_bias_out_of_the_scale(tmp_path: Path) -> None:
-    _train(tmp_path / "run", _settings(300.0, max_steps=20))
+    _train(tmp_path / "run", _recipe("schedule.max_steps=20"))
     average, step = read_shards(tmp_path / "run", "average")
     average[CAMERA_BIAS][1] += 1.0
     write_shards(tmp_path / "run", "average", average, step)
@@ -355,7 +331,7 @@ def test_export_takes_the_bias_out_of_the_scale(tmp_path: Path) -> None:
     for name, recentring in (("plain", None), ("centred", scenes)):
         config = EmbeddedDepthConfig(64, False)
         export_weights(tmp_path / "run", tmp_path / name, config, use_best=False, recentring=recentring)
-        network = DepthNetwork(TOY_SHAPE).eval()
+        network = DepthNetwork(TOY.network).eval()
         network.load_state_dict(from_eight_bit(load_file(tmp_path / name / "model.safetensors")))
         biases.append(log_scale_bias(network, render_planes, 24, SIZE))
     assert biases[0] > 0.7

@@ -305,7 +305,8 @@ class GuidedUpsampler(nn.Module):
         logits = self.weigh(functional.gelu(hidden, approximate="tanh")).float()
         batch, _, rows, columns = values.shape
         weights = logits.view(batch, 1, 9, CELL * CELL, rows, columns).softmax(dim=2)
-        padded = functional.pad(values.float(), (1, 1, 1, 1), mode="replicate")
+        # Contiguous: compilers expect the gradient of a padding to be, and it is laid out as its input.
+        padded = functional.pad(values.float().contiguous(), (1, 1, 1, 1), mode="replicate")
         shifted = [padded[:, :, dy : dy + rows, dx : dx + columns] for dy in range(3) for dx in range(3)]
         neighbours = torch.stack(shifted, dim=2)[:, :, :, None]
         mixed = (weights * neighbours).sum(dim=2).reshape(batch, -1, rows, columns)

@@ -8,8 +8,10 @@ Learned Raw Denoising"; random colour and texture as in Tobin et al. 2017, "Doma
 Xu et al. 2021, "Robust and Generalizable Visual Representation Learning via Random Convolutions".
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import pi, sqrt
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -37,38 +39,16 @@ class AugmentSettings:
     """Share of pictures with unnatural colours or filtered texture."""
 
 
-def _uniform(like: Tensor, low: float, high: float) -> Float[Tensor, "b 1 1 1"]:
+def _uniform(like: Tensor, low: float | Tensor, high: float | Tensor) -> Float[Tensor, "b 1 1 1"]:
     return torch.rand(len(like), 1, 1, 1, device=like.device) * (high - low) + low
 
 
-def _sometimes(like: Tensor, share: float) -> Float[Tensor, "b 1 1 1"]:
+def _sometimes(like: Tensor, share: float | Tensor) -> Float[Tensor, "b 1 1 1"]:
     return (torch.rand(len(like), 1, 1, 1, device=like.device) < share).float()
 
 
-def photograph(
-    rgb_linear: Float[Tensor, "b 3 h w"], depth_m: Float[Tensor, "b h w"], settings: AugmentSettings
-) -> Float[Tensor, "b 3 h w"]:
-    """Take pictures of rendered radiance.
-
-    Args:
-        rgb_linear: Radiance, any exposure; both sides multiples of 16.
-        depth_m: Infinite in the sky; blurs what a focused lens would.
-        settings: How far to stray.
-
-    Returns:
-        sRGB in [0, 1], rounded to 8 bits.
-    """
-    picture = _develop(_expose(rgb_linear, settings), settings)
-    picture = _recolour(picture, settings)
-    picture = _go_wild(picture, settings)
-    picture = _through_lens(picture, depth_m, settings)
-    picture = _through_sensor(picture, settings)
-    return ((picture * 255).round() / 255).clamp(0, 1)
-
-
-def _expose(rgb: Float[Tensor, "b 3 h w"], settings: AugmentSettings) -> Float[Tensor, "b 3 h w"]:
+def _expose(rgb: Float[Tensor, "b 3 h w"], strength: Float[Tensor, ""]) -> Float[Tensor, "b 3 h w"]:
     """Choose exposure and white balance; light falls off and pools unevenly."""
-    strength = settings.strength
     luminance = rgb.mean(dim=1).flatten(1)
     middle = 0.5 * luminance.mean(dim=1) + 0.5 * luminance[:, ::37].median(dim=1).values
     key = torch.exp(_uniform(rgb, -1.55 - 0.45 * strength, -1.55 + 0.75 * strength))
@@ -82,16 +62,15 @@ def _expose(rgb: Float[Tensor, "b 3 h w"], settings: AugmentSettings) -> Float[T
     return exposed * balance * torch.exp(pools * _sometimes(rgb, 0.35) * strength)
 
 
-def _develop(rgb: Float[Tensor, "b 3 h w"], settings: AugmentSettings) -> Float[Tensor, "b 3 h w"]:
+def _develop(rgb: Float[Tensor, "b 3 h w"], strength: Float[Tensor, ""]) -> Float[Tensor, "b 3 h w"]:
     """Compress highlights and encode with a gamma."""
-    shoulder = _uniform(rgb, 0.15, 0.15 + 0.5 * settings.strength)
-    gamma = _uniform(rgb, 2.2 - 0.4 * settings.strength, 2.2 + 0.4 * settings.strength)
+    shoulder = _uniform(rgb, 0.15, 0.15 + 0.5 * strength)
+    gamma = _uniform(rgb, 2.2 - 0.4 * strength, 2.2 + 0.4 * strength)
     return (rgb / (1 + rgb * shoulder)).clamp(1e-5, 1.3).pow(1 / gamma).clamp(0, 1)
 
 
-def _recolour(picture: Float[Tensor, "b 3 h w"], settings: AugmentSettings) -> Float[Tensor, "b 3 h w"]:
+def _recolour(picture: Float[Tensor, "b 3 h w"], strength: Float[Tensor, ""]) -> Float[Tensor, "b 3 h w"]:
     """Vary saturation, contrast, brightness, veil and hue; some pictures are grey."""
-    strength = settings.strength
     mean = picture.mean(dim=(2, 3), keepdim=True)
     spread = picture.std(dim=(2, 3), keepdim=True) + 0.03
     # Colour statistics of a drawn photograph: means near grey, channels that go together.
@@ -109,12 +88,12 @@ def _recolour(picture: Float[Tensor, "b 3 h w"], settings: AugmentSettings) -> F
     return (picture - 0.5) * contrast + 0.5 + _uniform(picture, -0.1, 0.1) * strength
 
 
-def _go_wild(picture: Float[Tensor, "b 3 h w"], settings: AugmentSettings) -> Float[Tensor, "b 3 h w"]:
+def _go_wild(picture: Float[Tensor, "b 3 h w"], wild_share: float) -> Float[Tensor, "b 3 h w"]:
     """Give some pictures mixed or inverted channels, others a random texture filter.
 
     The pictures of a batch come in random order, so the first ones are a random choice.
     """
-    count = round(len(picture) * settings.wild_share / 2)
+    count = round(len(picture) * wild_share / 2)
     if count == 0:
         return picture
     device = picture.device
@@ -129,10 +108,9 @@ def _go_wild(picture: Float[Tensor, "b 3 h w"], settings: AugmentSettings) -> Fl
 
 
 def _through_lens(
-    picture: Float[Tensor, "b 3 h w"], depth_m: Float[Tensor, "b h w"], settings: AugmentSettings
+    picture: Float[Tensor, "b 3 h w"], depth_m: Float[Tensor, "b h w"], strength: Float[Tensor, ""]
 ) -> Float[Tensor, "b 3 h w"]:
     """Blur, sharpen, darken corners, add reflections and a veil of stray light."""
-    strength = settings.strength
     size = picture.shape[-2:]
     half = functional.avg_pool2d(picture, 2)
     quarter = functional.avg_pool2d(half, 2)
@@ -158,9 +136,10 @@ def _through_lens(
     return torch.lerp(torch.lerp(picture, picture.roll(1, 0).flip(-1), ghost), torch.ones_like(picture), veil)
 
 
-def _through_sensor(picture: Float[Tensor, "b 3 h w"], settings: AugmentSettings) -> Float[Tensor, "b 3 h w"]:
+def _through_sensor(
+    picture: Float[Tensor, "b 3 h w"], strength: Float[Tensor, ""]
+) -> Float[Tensor, "b 3 h w"]:
     """Add noise, fine and blotchy, and the blocks of a compressed file."""
-    strength = settings.strength
     height, width = picture.shape[-2:]
     fine = torch.randn_like(picture) * _uniform(picture, 0.0, 0.04) * _sometimes(picture, 0.6)
     coarse = torch.randn(len(picture), 3, height // 2, width // 2, device=picture.device)
@@ -168,7 +147,7 @@ def _through_sensor(picture: Float[Tensor, "b 3 h w"], settings: AugmentSettings
     blotches = blotches * _uniform(picture, 0.0, 0.05) * _sometimes(picture, 0.3)
     picture = (picture + (fine + blotches) * strength).clamp(0, 1)
     quality = torch.exp(_uniform(picture, -2.0, 0.2 + 0.8 * strength))
-    return torch.lerp(picture, _jpeg(picture, quality), _sometimes(picture, 0.55 * min(strength, 1.5)))
+    return torch.lerp(picture, _jpeg(picture, quality), _sometimes(picture, 0.55 * strength.clamp(max=1.5)))
 
 
 def _jpeg(picture: Float[Tensor, "b 3 h w"], quantum: Float[Tensor, "b 1 1 1"]) -> Float[Tensor, "b 3 h w"]:
@@ -201,3 +180,49 @@ def _cosines(device: torch.device) -> Float[Tensor, "8 8"]:
     index = torch.arange(8, device=device, dtype=torch.float32)
     matrix = torch.cos((2 * index[None] + 1) * index[:, None] * pi / 16) / 2
     return torch.cat([matrix[:1] / sqrt(2), matrix[1:]])
+
+
+def _developed(rgb: Float[Tensor, "b 3 h w"], strength: Float[Tensor, ""]) -> Float[Tensor, "b 3 h w"]:
+    return _recolour(_develop(_expose(rgb, strength), strength), strength)
+
+
+def _recorded(
+    picture: Float[Tensor, "b 3 h w"], depth_m: Float[Tensor, "b h w"], strength: Float[Tensor, ""]
+) -> Float[Tensor, "b 3 h w"]:
+    picture = _through_sensor(_through_lens(picture, depth_m, strength), strength)
+    return ((picture * 255).round() / 255).clamp(0, 1)
+
+
+class CameraParts(NamedTuple):
+    """The long parts of a photograph, which may be replaced by compiled ones.
+
+    The strength is a tensor, so that a run of another strength compiles nothing anew.
+    """
+
+    develop: Callable[[Tensor, Tensor], Tensor] = _developed
+    """From radiance and strength to a faithful picture."""
+    record: Callable[[Tensor, Tensor, Tensor], Tensor] = _recorded
+    """From a picture, depth and strength to what a lens, a sensor and a file leave of it."""
+
+
+def photograph(
+    rgb_linear: Float[Tensor, "b 3 h w"],
+    depth_m: Float[Tensor, "b h w"],
+    settings: AugmentSettings,
+    parts: CameraParts | None = None,
+) -> Float[Tensor, "b 3 h w"]:
+    """Take pictures of rendered radiance.
+
+    Args:
+        rgb_linear: Radiance, any exposure; both sides multiples of 16.
+        depth_m: Infinite in the sky; blurs what a focused lens would.
+        settings: How far to stray.
+        parts: Compiled ones; as they stand here when absent.
+
+    Returns:
+        sRGB in [0, 1], rounded to 8 bits.
+    """
+    parts = parts or CameraParts()
+    strength = torch.full((), settings.strength, device=rgb_linear.device)
+    picture = _go_wild(parts.develop(rgb_linear, strength), settings.wild_share)
+    return parts.record(picture, depth_m, strength)

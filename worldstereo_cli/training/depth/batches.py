@@ -1,14 +1,16 @@
 """Batches of rendered scenes, and which scenes and sizes a step gets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from worldstereo_cli.training.scenes import SceneRenderer
 
 SEEDS = 2**32
 """Scenes are numbered below this."""
@@ -75,20 +77,8 @@ class BatchPlan:
         return [(first + index) % SEEDS for index in range(self.phase(step).images_per_worker)]
 
 
-def scene_source(
-    device: torch.device, assets: Path | None, mixture: Mapping[str, float] | None
-) -> BatchSource:
-    """Return a source of rendered scenes.
-
-    Args:
-        device: Where to render.
-        assets: Folder of the picture and mesh pack; None renders procedural surfaces only.
-        mixture: Share of each kind of scene; None is the generator's own.
-    """
-    # Here, because it builds or loads compiled code.
-    from worldstereo_cli.training.scenes import SceneRenderer
-
-    renderer = SceneRenderer(device=device, assets_dir=assets)
+def scene_source(renderer: "SceneRenderer") -> BatchSource:
+    """Return a source of rendered scenes, of the kinds that the renderer's settings name."""
 
     def render(numbers: list[int], size: tuple[int, int]) -> RenderedBatch:
         scenes = renderer.render(
@@ -96,7 +86,6 @@ def scene_source(
             width_px=size[1],
             height_px=size[0],
             samples=2,
-            mixture=None if mixture is None else dict(mixture),
         )
         # Scenes without room for a camera come back black: another scene takes their place.
         index = torch.arange(len(numbers), device=scenes.valid.device)

@@ -5,9 +5,11 @@ One .npz holds every case at one working resolution: the photograph as JPEG, log
 
 import io
 import json
+import warnings
 from dataclasses import dataclass
 from math import exp, log
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,14 +30,31 @@ LOG_DEPTH_RANGE = (log(1e-5), log(1e5))
 class DevelopmentCase:
     """One photograph at the working resolution."""
 
-    source: int
-    """Number of its source."""
+    source: str
+    sequence: str
+    """Cases of one sequence look alike: they are resampled together."""
     image: Float[Tensor, "3 h w"]
     truth: Float[Tensor, "h w"]
-    """Depth, NaN where unknown."""
+    """Depth, NaN where unknown; metres unless only scale and shift are defined."""
     is_affine_only: bool
+    is_sharp: bool
+    """The truth is dense and sharp: edges can be scored."""
     focal_per_longer: float
     """Focal length / longer side; NaN where unknown."""
+
+
+class CaseScore(NamedTuple):
+    """Errors on one photograph; NaN where there is no such truth."""
+
+    scale_abs_rel: float
+    scale_delta1: float
+    affine_abs_rel: float
+    affine_delta1: float
+    focal_error: float
+    """|predicted / true focal length - 1|."""
+    log_scale: float
+    """Logarithm of the median of predicted / true depth in metres."""
+    boundary_f1: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +66,9 @@ class DevelopmentScore:
     affine_abs_rel: float
     affine_delta1: float
     median_focal_error: float
+    median_scale_factor: float
+    """By which depth in metres is off, up or down."""
+    boundary_f1: float
     by_source: dict[str, float]
     """AbsRel after scale (after scale and shift where only that is defined)."""
 
@@ -107,16 +129,21 @@ def _pack_case(
     log_depth = -np.log(value) if entry["kind"] == "disparity" else np.log(value)
     low, high = LOG_DEPTH_RANGE
     codes = np.where(known, 1 + np.round((log_depth - low) / (high - low) * 65534), 0)
-    meta = {"source": entry["source"], "affine_only": entry["affine_only"], "focal": focal}
+    meta = {
+        "source": entry["source"],
+        "sequence": entry["sequence"],
+        "affine_only": entry["affine_only"],
+        "sharp": entry["kind"] == "disparity",
+        "focal": focal,
+    }
     return meta, np.frombuffer(buffer.getvalue(), dtype=np.uint8), codes.astype(np.uint16)
 
 
 class DevelopmentSet:
     """Packed cases in memory."""
 
-    def __init__(self, cases: list[DevelopmentCase], sources: list[str]) -> None:
+    def __init__(self, cases: list[DevelopmentCase]) -> None:
         self.cases = cases
-        self.sources = sources
 
     @classmethod
     def read(cls, path: Path) -> "DevelopmentSet":
@@ -128,60 +155,86 @@ class DevelopmentSet:
         try:
             with np.load(path) as file:
                 metas = json.loads(str(file["meta"][0]))
-                sources = sorted({meta["source"] for meta in metas})
                 cases = [
-                    _unpack(meta, sources.index(meta["source"]), file[f"image{index}"], file[f"depth{index}"])
+                    _unpack(meta, file[f"image{index}"], file[f"depth{index}"])
                     for index, meta in enumerate(metas)
                 ]
         except (OSError, KeyError, ValueError) as error:
             raise InputError(f"{path} holds no packed depth cases.", remedy="Pack a folder first.") from error
-        return cls(cases, sources)
+        return cls(cases)
+
+    def score_cases(self, network: DepthNetwork, workers: Workers) -> list[CaseScore]:
+        """Score a network on every case, in order; every process takes a share of them."""
+        rows = [
+            [index, *_score_case(network, self.cases[index], workers.device)]
+            for index in range(workers.rank, len(self.cases), workers.count)
+        ]
+        table = workers.gather(torch.tensor(rows, dtype=torch.float64).view(-1, 1 + len(CaseScore._fields)))
+        return [CaseScore(*row[1:]) for row in sorted(table.tolist())]
 
     def score(self, network: DepthNetwork, workers: Workers) -> DevelopmentScore:
         """Score a network; every process takes a share of the cases."""
-        rows = [
-            _score_case(network, case, workers.device) for case in self.cases[workers.rank :: workers.count]
-        ]
-        return self._summary(workers.gather(torch.tensor(rows, dtype=torch.float64).view(-1, 6)))
+        return self.summary(self.score_cases(network, workers))
 
-    def _summary(self, rows: Float[Tensor, "n 6"]) -> DevelopmentScore:
-        means = torch.stack(
-            [rows[rows[:, 0] == source].nanmean(dim=0) for source in range(len(self.sources))]
-        )
-        mean = means.nanmean(dim=0)
-        shown = torch.where(means[:, 1].isnan(), means[:, 3], means[:, 1])
+    def summary(self, rows: list[CaseScore]) -> DevelopmentScore:
+        """Average over the cases of each source, then over sources."""
+        table = np.array(rows)
+        names = np.array([case.source for case in self.cases])
+        with warnings.catch_warnings():
+            # A source without such truth has no mean, and is left out of that over sources.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            means = {str(name): np.nanmean(table[names == name], axis=0) for name in np.unique(names)}
+            mean = CaseScore(*np.nanmean(list(means.values()), axis=0).tolist())
+            focal_error, off = np.nanmedian(table[:, 4]), np.nanmedian(np.abs(table[:, 5]))
+            boundary_f1 = np.nanmean(table[:, 6])
         return DevelopmentScore(
-            scale_abs_rel=float(mean[1]),
-            scale_delta1=float(mean[2]),
-            affine_abs_rel=float(mean[3]),
-            affine_delta1=float(mean[4]),
-            median_focal_error=float(rows[:, 5].nanmedian()),
-            by_source={name: round(float(shown[index]), 3) for index, name in enumerate(self.sources)},
+            scale_abs_rel=mean.scale_abs_rel,
+            scale_delta1=mean.scale_delta1,
+            affine_abs_rel=mean.affine_abs_rel,
+            affine_delta1=mean.affine_delta1,
+            median_focal_error=float(focal_error),
+            median_scale_factor=float(np.exp(off)),
+            boundary_f1=float(boundary_f1),
+            by_source={
+                name: round(float(row[2] if np.isnan(row[0]) else row[0]), 3) for name, row in means.items()
+            },
         )
 
 
-def _unpack(meta: dict[str, object], source: int, jpeg: np.ndarray, codes: np.ndarray) -> DevelopmentCase:
+def _unpack(meta: dict[str, object], jpeg: np.ndarray, codes: np.ndarray) -> DevelopmentCase:
     with Image.open(io.BytesIO(jpeg.tobytes())) as file:
         pixels = np.array(file.convert("RGB"))
     low, high = LOG_DEPTH_RANGE
     depth = np.exp(low + (codes.astype(np.float64) - 1) / 65534 * (high - low))
     return DevelopmentCase(
-        source=source,
+        source=str(meta["source"]),
+        sequence=str(meta["sequence"]),
         image=torch.from_numpy(pixels).permute(2, 0, 1).float() / 255,
         truth=torch.from_numpy(np.where(codes > 0, depth, np.nan)),
         is_affine_only=bool(meta["affine_only"]),
+        is_sharp=bool(meta["sharp"]),
         focal_per_longer=float(str(meta["focal"])),
     )
 
 
 @torch.inference_mode()
-def _score_case(network: DepthNetwork, case: DevelopmentCase, device: torch.device) -> list[float]:
-    """Return source, AbsRel and delta1 by scale, the same by scale and shift, and focal error."""
+def _score_case(network: DepthNetwork, case: DevelopmentCase, device: torch.device) -> CaseScore:
     raw = network(case.image[None].to(device))
     depth = raw.log_depth[0].double().exp().cpu()
-    focal_error = abs(exp(float(raw.log_focal[0])) / case.focal_per_longer - 1)
-    affine = scores.errors(scores.affine_to(depth, case.truth), case.truth)
-    if case.is_affine_only:
-        return [case.source, float("nan"), float("nan"), affine.abs_rel, affine.delta1, focal_error]
-    scale = scores.errors(scores.scaled_to(depth, case.truth), case.truth)
-    return [case.source, scale.abs_rel, scale.delta1, affine.abs_rel, affine.delta1, focal_error]
+    log_focal, none = float(raw.log_focal[0]), float("nan")
+    aligned = scores.affine_to(depth, case.truth)
+    affine = scores.errors(aligned, case.truth)
+    scaled = scores.scaled_to(depth, case.truth)
+    scale = scores.errors(scaled, case.truth)
+    # What would have to be added to the logarithm of the predicted depth.
+    missing = float((scaled / depth).log().flatten()[0])
+    only = case.is_affine_only
+    return CaseScore(
+        scale_abs_rel=none if only else scale.abs_rel,
+        scale_delta1=none if only else scale.delta1,
+        affine_abs_rel=affine.abs_rel,
+        affine_delta1=affine.delta1,
+        focal_error=abs(exp(log_focal) / case.focal_per_longer - 1),
+        log_scale=none if only else float(raw.log_scale[0]) + log_focal - missing,
+        boundary_f1=scores.boundary_f1(aligned, case.truth) if case.is_sharp else none,
+    )

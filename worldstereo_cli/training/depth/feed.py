@@ -16,6 +16,9 @@ from worldstereo_cli.training.depth.augment import AugmentSettings, photograph
 from worldstereo_cli.training.depth.batches import BatchPlan, BatchSource, RenderedBatch
 from worldstereo_cli.training.depth.workers import Workers
 
+Camera = Callable[[Tensor, Tensor, AugmentSettings], Tensor]
+"""What `augment.photograph` does: radiance, depth and settings to a picture."""
+
 LONGEST_ZOOM = 0.5
 """Share of the width that the longest zoom keeps; the pixels then are twice as coarse."""
 
@@ -43,13 +46,10 @@ class PictureFeed:
         workers: Workers,
         *,
         run_seed: int,
-        compiled: bool,
+        camera: Camera = photograph,
     ) -> None:
         self._source, self._plan, self._augment = source, plan, augment
-        self._workers, self._run_seed = workers, run_seed
-        self._photograph: Callable[..., Tensor] = photograph
-        if compiled:
-            self._photograph = torch.compile(photograph, dynamic=False)
+        self._workers, self._run_seed, self._camera = workers, run_seed, camera
         self._earlier: dict[tuple[int, int], deque[RenderedBatch]] = {}
         is_cuda = workers.device.type == "cuda"
         self._stream = torch.cuda.Stream() if is_cuda else None  # type: ignore[no-untyped-call]
@@ -77,7 +77,7 @@ class PictureFeed:
             if len(queue) > plan.delay:
                 queue.popleft()
         with torch.no_grad():
-            images = self._photograph(rendered.rgb_linear, rendered.depth_m, self._augment)
+            images = self._camera(rendered.rgb_linear, rendered.depth_m, self._augment)
         return TrainingBatch(images, rendered.depth_m, rendered.intrinsics)
 
     def begin(self, step: int) -> None:

@@ -10,23 +10,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from math import cos, inf, isfinite, pi
+from dataclasses import asdict, dataclass, replace
+from math import inf, isfinite
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from worldstereo_cli.errors import BackendError
-from worldstereo_cli.models.depth.network import DepthNetwork, DepthNetworkShape
+from worldstereo_cli.models.depth.network import DepthNetwork
 from worldstereo_cli.training.depth import checkpoint
-from worldstereo_cli.training.depth.augment import AugmentSettings
-from worldstereo_cli.training.depth.batches import BatchPlan, BatchSource
+from worldstereo_cli.training.depth.batches import BatchSource
 from worldstereo_cli.training.depth.checkpoint import RunState
 from worldstereo_cli.training.depth.development import DevelopmentSet
 from worldstereo_cli.training.depth.feed import PictureFeed, TrainingBatch
-from worldstereo_cli.training.depth.losses import DepthLosses, LossWeights, depth_losses
-from worldstereo_cli.training.depth.optimizer import Optimizer, OptimizerSettings
+from worldstereo_cli.training.depth.losses import DepthLosses
+from worldstereo_cli.training.depth.machine import Machine, Objective
+from worldstereo_cli.training.depth.optimizer import Optimizer
+from worldstereo_cli.training.depth.recipe import TrainingRecipe
 from worldstereo_cli.training.depth.workers import Workers
 
 MAX_SKIPPED_SHARE = 0.05
@@ -39,50 +40,14 @@ Log = Callable[[dict[str, object]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingSettings:
-    """A run, but for where it reads and writes."""
+class Limits:
+    """How long one process may take, and how often it reports and saves."""
 
     process_s: float
-    """How long this process may take, from its start to its last checkpoint."""
-    total_s: float | None = None
-    """Training time of the whole run, over which the learning rate falls. None: this process ends it."""
-    max_steps: int | None = None
-    """The run also ends after so many steps, and the learning rate falls accordingly."""
+    """From its start to its last checkpoint."""
     report_s: float = 10.0
     save_s: float = 60.0
     """Pause between checkpoints, each with an evaluation where there are development cases."""
-    run_seed: int = 1
-    compiled: bool = True
-    """Compile network, losses and camera. Off on a CPU, where it costs more than it saves."""
-    warmup_steps: int = 150
-    flat_share: float = 0.35
-    """Share of the run at the full learning rate, before it falls along a cosine."""
-    average_decay: float = 0.999
-    shape: DepthNetworkShape = field(default_factory=DepthNetworkShape)
-    plan: BatchPlan = field(default_factory=BatchPlan)
-    losses: LossWeights = field(default_factory=LossWeights)
-    augment: AugmentSettings = field(default_factory=AugmentSettings)
-    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-
-    def learning_rate(self, progress: float, steps_here: int) -> float:
-        """Return the rate at a share of the run: warm after every start, then flat, then falling."""
-        fall = max(0.0, min(1.0, progress) - self.flat_share) / (1 - self.flat_share)
-        warm = min(1.0, (steps_here + 1) / self.warmup_steps)
-        return self.optimizer.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + cos(pi * fall)))
-
-
-class Objective(nn.Module):
-    """Network and losses in one, so that they are compiled as one."""
-
-    def __init__(self, network: DepthNetwork, weights: LossWeights) -> None:
-        super().__init__()
-        self.network = network
-        self.weights = weights
-
-    def forward(self, images: Tensor, depth_m: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the weighted loss and its terms."""
-        terms = depth_losses(self.network(images), depth_m, intrinsics)
-        return terms.total(self.weights), torch.stack(list(terms)).detach()
 
 
 class Trainer:
@@ -90,38 +55,49 @@ class Trainer:
 
     def __init__(
         self,
-        settings: TrainingSettings,
+        recipe: TrainingRecipe,
         source: BatchSource,
         workers: Workers,
         *,
-        out: Path,
-        development: DevelopmentSet | None,
+        machine: Machine | None = None,
+        out: Path | None = None,
+        development: DevelopmentSet | None = None,
     ) -> None:
-        self._settings, self._workers = settings, workers
+        """Begin a run at random weights.
+
+        Args:
+            recipe: What to learn, and how.
+            source: Scenes.
+            workers: This process among its siblings.
+            machine: Another run's, to compile nothing anew; what ran on it is over.
+            out: Folder of checkpoints; None keeps nothing.
+            development: Cases to choose the checkpoint by.
+        """
+        self._recipe, self._workers = recipe, workers
         self._out, self._development = out, development
-        torch.manual_seed(settings.run_seed)
-        self._network = DepthNetwork(settings.shape).to(workers.device)
-        self._optimizer = Optimizer(self._network, settings.optimizer)
+        self.machine = machine or Machine(recipe.network, workers.device)
+        first = self.machine.restart(recipe.schedule.seed, recipe.losses)
+        self._optimizer = Optimizer(self.machine.network, recipe.optimizer)
+        self._optimizer.begin(first)
         self._average = self._optimizer.master_vector.clone()
-        if workers.device.type == "cuda":
-            self._network.to(dtype=torch.bfloat16)
-            _lay_out_channels_last(self._network)
-        self._objective: Callable[..., tuple[Tensor, Tensor]] = Objective(self._network, settings.losses)
-        if settings.compiled:
-            self._objective = torch.compile(self._objective, dynamic=False)
         self._feed = PictureFeed(
             source,
-            settings.plan,
-            settings.augment,
+            recipe.batches,
+            recipe.augment,
             workers,
-            run_seed=settings.run_seed,
-            compiled=settings.compiled,
+            run_seed=recipe.schedule.seed,
+            camera=self.machine.photograph,
         )
-        self._state = RunState(0, 0, 0.0, inf, 0, settings.shape)
+        self._state = RunState(0, 0, 0.0, inf, 0, recipe.network)
         self._unread: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
         self._norm = inf
         # Scenes go by number; what a camera makes of them goes by this generator.
-        torch.manual_seed(settings.run_seed * 1000 + workers.rank)
+        torch.manual_seed(recipe.schedule.seed * 1000 + workers.rank)
+
+    @property
+    def average(self) -> dict[str, Tensor]:
+        """The moving average of the weights, float32, by name."""
+        return dict(self._optimizer.named(self._average))
 
     def resume(self, folder: Path) -> None:
         """Go on from a checkpoint.
@@ -129,7 +105,7 @@ class Trainer:
         Raises:
             ArtifactError: It is damaged, or of a network of other sizes.
         """
-        saved = checkpoint.read_checkpoint(folder, self._settings.shape)
+        saved = checkpoint.read_checkpoint(folder, self._recipe.network)
         self._optimizer.restore(saved.weights, saved.momentum)
         self._average = self._optimizer.vector_of(saved.average)
         self._state = saved.state
@@ -140,9 +116,7 @@ class Trainer:
         Raises:
             ArtifactError: There is none, or it is of a network of other sizes.
         """
-        first = checkpoint.read_start(folder, self._settings.shape)
-        still = {name: torch.zeros_like(value) for name, value in first.items()}
-        self._optimizer.restore(first, still)
+        self._optimizer.begin(checkpoint.read_start(folder, self._recipe.network))
         self._average = self._optimizer.master_vector.clone()
 
     def prepare(self, log: Log) -> None:
@@ -151,24 +125,26 @@ class Trainer:
         Raises:
             BackendError: The gradients are not those of the same network in float32.
         """
-        sizes = self._settings.plan.phase(self._state.step).sizes
+        sizes = self._recipe.batches.phase(self._state.step).sizes
         for size in sizes:
             started = time.monotonic()
             batch = self._feed.make(self._state.step, size)
-            loss, _ = self._objective(batch.images, batch.depth_m, batch.intrinsics)
+            loss, _ = self.machine.objective(batch.images, batch.depth_m, batch.intrinsics)
             loss.backward()  # type: ignore[no-untyped-call]
             record: dict[str, object] = {"event": "prepared", "size": list(size)}
             if size == sizes[0]:
                 record |= self._compare_gradients(batch)
-            self._network.zero_grad(set_to_none=True)
+            self.machine.network.zero_grad(set_to_none=True)
             if self._workers.is_first:
                 log(record | {"seconds": round(time.monotonic() - started, 1)})
 
     def _compare_gradients(self, batch: TrainingBatch) -> dict[str, float]:
         """Compare the gradients at hand with float32 ones, computed without compiling."""
-        exact = DepthNetwork(self._settings.shape).to(self._workers.device)
+        exact = DepthNetwork(self._recipe.network).to(self._workers.device)
         exact.load_state_dict(dict(self._optimizer.masters()))
-        loss, _ = Objective(exact, self._settings.losses)(batch.images, batch.depth_m, batch.intrinsics)
+        objective = Objective(exact).to(self._workers.device)
+        objective.weights.copy_(self._recipe.losses.vector())
+        loss, _ = objective(batch.images, batch.depth_m, batch.intrinsics)
         loss.backward()
         got, true = self._optimizer.gradient(), self._optimizer.vector_of(_gradients(exact))
         result = gradient_agreement(got, true)
@@ -179,48 +155,51 @@ class Trainer:
             )
         return result
 
-    def run(self, log: Log, *, process_started: float) -> RunState:
+    def run(self, log: Log, limits: Limits, *, process_started: float) -> RunState:
         """Train until the time of this process or of the run is over.
 
         Args:
             log: Called in the first process with one record at a time.
+            limits: Time of this process.
             process_started: `time.monotonic()` when the process began.
 
         Returns:
-            Where the run stands; a checkpoint of it is on disk.
+            Where the run stands; a checkpoint of it is on disk, if there is a folder for it.
 
         Raises:
             BackendError: Too many gradients were not finite.
         """
         with _first_in_line(self._workers.device):
-            return self._run(log, process_started)
+            return self._run(log, limits, process_started)
 
-    def _run(self, log: Log, process_started: float) -> RunState:
-        settings = self._settings
+    def _run(self, log: Log, limits: Limits, process_started: float) -> RunState:
+        schedule = self._recipe.schedule
         began = time.monotonic()
         before_s = self._state.trained_s
         # Processes start at different times but must stop at the same step: one budget for all.
         start_s = torch.tensor([began - process_started], dtype=torch.float64, device=self._workers.device)
-        left_s = settings.process_s - float(self._workers.mean(start_s))
-        total_s = settings.total_s or before_s + left_s
-        end_s = min(total_s, before_s + left_s)
+        left_s = limits.process_s - float(self._workers.mean(start_s))
+        end_s = before_s + left_s
+        # A run whose steps are counted may be cut off by its time, but does not slow down for it.
+        total_s = schedule.total_s or (inf if schedule.max_steps else end_s)
+        end_s = min(total_s, end_s)
         sums = torch.zeros(len(DepthLosses._fields), device=self._workers.device)
         steps_here = reported_step = 0
         reported_s = saved_s = before_s
         first_image = self._state.num_images
         self._feed.begin(self._state.step)
-        max_steps = settings.max_steps or sys.maxsize
+        max_steps = schedule.max_steps or sys.maxsize
         while self._state.trained_s < end_s and self._state.step < max_steps:
             progress = max(self._state.trained_s / total_s, self._state.step / max_steps)
-            rate = settings.learning_rate(progress, steps_here)
+            rate = self._recipe.optimizer.learning_rate * schedule.rate(progress, steps_here)
             sums += self._step(rate, before_s + time.monotonic() - began)
             steps_here += 1
-            if self._state.trained_s - reported_s > settings.report_s:
+            if self._state.trained_s - reported_s > limits.report_s:
                 speed = (self._state.num_images - first_image) / (self._state.trained_s - before_s)
                 self._report(log, sums / (steps_here - reported_step), speed, rate)
                 reported_s, reported_step = self._state.trained_s, steps_here
                 sums.zero_()
-            if self._state.trained_s - saved_s > settings.save_s:
+            if self._state.trained_s - saved_s > limits.save_s:
                 self._save(log)
                 saved_s = self._state.trained_s
         self._save(log)
@@ -229,13 +208,12 @@ class Trainer:
     def _step(self, rate: float, clock_s: float) -> Tensor:
         """Learn from one batch; return the terms of its loss."""
         batch = self._feed.take()
-        loss, terms = self._objective(batch.images, batch.depth_m, batch.intrinsics)
+        loss, terms = self.machine.objective(batch.images, batch.depth_m, batch.intrinsics)
         loss.backward()  # type: ignore[no-untyped-call]
         self._feed.begin(self._state.step + 1)
         norm = self._optimizer.step(self._workers.mean(self._optimizer.gradient()), rate)
-        self._network.zero_grad(set_to_none=True)
-        # A young average must forget its random start: its memory grows with the run.
-        decay = min(self._settings.average_decay, (1 + self._state.step) / (10 + self._state.step))
+        self.machine.network.zero_grad(set_to_none=True)
+        decay = self._recipe.schedule.average_decay(self._state.step)
         self._average.lerp_(self._optimizer.master_vector, 1 - decay)
         self._state = replace(
             self._state,
@@ -287,13 +265,15 @@ class Trainer:
 
     def _save(self, log: Log) -> None:
         """Write a checkpoint; score the average and keep it if none scored better."""
+        if self._out is None:
+            return
         is_best = False
         # The processes take the same steps; should rounding ever part them, it ends here.
         self._workers.share(self._optimizer.master_vector)
         self._workers.share(self._average)
-        average = dict(self._optimizer.named(self._average))
+        average = self.average
         if self._development is not None:
-            network = DepthNetwork(self._settings.shape).to(self._workers.device).eval()
+            network = DepthNetwork(self._recipe.network).to(self._workers.device).eval()
             network.load_state_dict(average)
             score = self._development.score(network, self._workers)
             is_best = score.total < self._state.best_score
@@ -322,13 +302,6 @@ def _first_in_line(device: torch.device) -> Iterator[None]:
     with torch.cuda.stream(torch.cuda.Stream(priority=-1)):  # type: ignore[no-untyped-call]
         yield
         torch.cuda.synchronize()
-
-
-def _lay_out_channels_last(network: nn.Module) -> None:
-    """Store kernels the way in which bfloat16 convolutions are fastest."""
-    for weight in network.parameters():
-        if weight.ndim == 4:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def _gradients(network: nn.Module) -> dict[str, Tensor]:

@@ -46,6 +46,10 @@ class LossWeights:
     focal: float = 0.3
     scale: float = 0.1
 
+    def vector(self) -> Float[Tensor, "l"]:
+        """Return the weights in the order of `DepthLosses`."""
+        return torch.tensor([float(getattr(self, name)) for name in DepthLosses._fields])
+
 
 class DepthLosses(NamedTuple):
     """The terms, each a mean over the batch."""
@@ -57,18 +61,6 @@ class DepthLosses(NamedTuple):
     sky: Float[Tensor, ""]
     focal: Float[Tensor, ""]
     scale: Float[Tensor, ""]
-
-    def total(self, weights: LossWeights) -> Float[Tensor, ""]:
-        """Return the weighted sum."""
-        return (
-            weights.shape * self.shape
-            + weights.local * self.local
-            + weights.gradient * self.gradient
-            + weights.normal * self.normal
-            + weights.sky * self.sky
-            + weights.focal * self.focal
-            + weights.scale * self.scale
-        )
 
 
 def depth_losses(

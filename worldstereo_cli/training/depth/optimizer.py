@@ -141,6 +141,11 @@ class Optimizer:
         """All float32 weights; changes in place with every step."""
         return self._master
 
+    def begin(self, masters: Mapping[str, Tensor]) -> None:
+        """Take over weights, with no memory of gradients."""
+        self._master.copy_(self.vector_of(masters))
+        self._write_back()
+
     def restore(self, masters: Mapping[str, Tensor], momenta: Mapping[str, Tensor]) -> None:
         """Take over weights and running means of an earlier run.
 

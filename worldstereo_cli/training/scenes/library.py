@@ -10,6 +10,7 @@ from PIL import Image
 
 from worldstereo_cli.training.assets.pack import AssetPack, PackedMesh
 from worldstereo_cli.training.scenes.meshes import MESH_GROUPS, Mesh, make_mesh
+from worldstereo_cli.training.scenes.settings import SceneSettings
 from worldstereo_cli.training.scenes.shapes import procedural_meshes
 
 MESH_LEAF = 4
@@ -18,6 +19,10 @@ TILE_LEVELS = 6
 TILE_WORDS = sum((TILE_SIZE >> level) ** 2 for level in range(TILE_LEVELS))
 SKY_HEIGHT, SKY_WIDTH = 32, 64
 SKY_WORDS = 27 + SKY_HEIGHT * SKY_WIDTH * 3
+PACK_PREFIX = "pack"
+"""Groups of meshes that only the asset pack fills."""
+WITHOUT_FURNITURE = "groups_without_furniture"
+"""The same groups, those of the asset pack empty."""
 USE_MATERIAL = 0xFF000000
 """Colour of a triangle that takes the instance's material."""
 
@@ -44,6 +49,8 @@ HEADER = np.dtype(
         ("triangles", "u8"),
         ("looks", "u8"),
         ("groups", "u8"),
+        ("has_pictures", "i4"),
+        ("has_panoramas", "i4"),
     ],
     align=True,
 )
@@ -69,6 +76,7 @@ class AssetLibrary:
         for index, group in enumerate(MESH_GROUPS):
             members = [i for i, mesh in enumerate(self.meshes) if mesh.group == group]
             groups[index] = (members[0], len(members)) if members else (0, 0)
+        is_pack = np.array([group.startswith(PACK_PREFIX) for group in MESH_GROUPS])
         packed: dict[str, Array] = {
             "tiles": self.tiles,
             "skies": self.skies,
@@ -77,17 +85,24 @@ class AssetLibrary:
             "triangles": triangles,
             "looks": looks,
             "groups": groups,
+            WITHOUT_FURNITURE: np.where(is_pack[:, None], 0, groups),
         }
         # One spare word keeps empty arrays addressable.
         return {name: np.concatenate([_bytes(a), np.zeros(16, np.uint8)]) for name, a in packed.items()}
 
-    def header(self, pointers: dict[str, int]) -> Array:
-        """The struct `Library` for arrays that lie at these addresses."""
+    def header(self, pointers: dict[str, int], settings: SceneSettings) -> Array:
+        """The struct `Library` for arrays that lie at these addresses, without what is not wanted."""
         header = np.zeros(1, HEADER)
         for name, address in pointers.items():
-            header[name] = address
+            if name != WITHOUT_FURNITURE:
+                header[name] = address
+        if not settings.furniture:
+            header["groups"] = pointers[WITHOUT_FURNITURE]
         header["tile_count"] = len(self.tiles)
         header["sky_count"] = len(self.skies)
+        # What is left out is still drawn by lot, so that the shapes of a scene stay the same.
+        header["has_pictures"] = settings.pictures
+        header["has_panoramas"] = settings.panoramas
         return header
 
 

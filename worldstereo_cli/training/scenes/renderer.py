@@ -1,5 +1,6 @@
 """Render batches of generated scenes on a GPU or a CPU."""
 
+import copy
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,29 +15,8 @@ from torch import Tensor
 from worldstereo_cli.errors import BackendError
 from worldstereo_cli.training.scenes.build import compile_cpu, compile_gpu, default_cache_dir, gpu_cubin_name
 from worldstereo_cli.training.scenes.library import AssetLibrary, build_library
+from worldstereo_cli.training.scenes.settings import CATEGORIES, SceneSettings
 
-CATEGORIES = (
-    "room",
-    "handheld",
-    "tabletop",
-    "street",
-    "driving",
-    "nature",
-    "portrait",
-    "aerial",
-    "abstract",
-)
-DEFAULT_MIXTURE: Mapping[str, float] = {
-    "room": 0.18,
-    "handheld": 0.2,
-    "tabletop": 0.14,
-    "street": 0.1,
-    "driving": 0.12,
-    "nature": 0.11,
-    "portrait": 0.1,
-    "aerial": 0.02,
-    "abstract": 0.03,
-}
 # Sizes of source/scene.h and source/gpu.cu.
 MAX_PRIMITIVES = 1024
 MAX_MATERIALS = 96
@@ -87,7 +67,7 @@ class SceneBatch:
 class _Backend(Protocol):
     """Fills output tensors for a batch of seeds."""
 
-    def run(self, seeds: Tensor, mixture: Tensor, job: "_Job") -> None:
+    def run(self, seeds: Tensor, settings: SceneSettings, mixture: Tensor, job: "_Job") -> None:
         """Write every field of `job`."""
 
 
@@ -111,13 +91,19 @@ class SceneRenderer:
     scene for nvcc and clang and may be another for g++; the distribution is the same.
     """
 
-    def __init__(self, device: str | torch.device = "cpu", assets_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        device: str | torch.device = "cpu",
+        assets_dir: Path | None = None,
+        settings: SceneSettings | None = None,
+    ) -> None:
         """Compile or load the program and move the assets to the device.
 
         Args:
             device: "cpu", or a CUDA device.
             assets_dir: Folder made by `python -m worldstereo_cli.training assets`; shapes and
                 patterns alone when absent.
+            settings: Which scenes; the usual ones when absent.
 
         Raises:
             BackendError: A compiler or CuPy is missing.
@@ -128,12 +114,19 @@ class SceneRenderer:
         self.device = (
             torch.device("cuda", torch.cuda.current_device()) if is_current else torch.device(device)
         )
+        self.settings = settings or SceneSettings()
         library = build_library(assets_dir)
         self._backend: _Backend
         if self.device.type == "cuda":
             self._backend = _GpuBackend(library, self.device, assets_dir)
         else:
             self._backend = _CpuBackend(library)
+
+    def with_settings(self, settings: SceneSettings) -> "SceneRenderer":
+        """Return a renderer of other scenes that shares the program and the assets with this one."""
+        other = copy.copy(self)
+        other.settings = settings
+        return other
 
     def render(
         self,
@@ -152,7 +145,8 @@ class SceneRenderer:
             width_px: Image width.
             height_px: Image height.
             samples: Rays per pixel; the first goes through the pixel's centre.
-            mixture: Weight of each category by name; missing names weigh nothing.
+            mixture: Weight of each category by name, in place of that of the settings; missing names
+                weigh nothing.
             cameras: Cameras to use instead of the grammar's own.
 
         Returns:
@@ -160,7 +154,7 @@ class SceneRenderer:
         """
         count = len(seeds)
         seed_words = torch.as_tensor(seeds, dtype=torch.int64, device=self.device)
-        weights = mixture_weights(DEFAULT_MIXTURE if mixture is None else mixture).to(self.device)
+        weights = mixture_weights(self.settings.mixture() if mixture is None else mixture).to(self.device)
         packed = torch.zeros(count, 16, device=self.device)
         if cameras is not None:
             packed = _pack_cameras(cameras, count).to(self.device)
@@ -175,7 +169,7 @@ class SceneRenderer:
             torch.zeros(count, 3, dtype=torch.int32, device=self.device),
         )
         if count:
-            self._backend.run((seed_words & 0xFFFFFFFF).to(torch.uint32), weights, job)
+            self._backend.run((seed_words & 0xFFFFFFFF).to(torch.uint32), self.settings, weights, job)
         return _batch_of(job)
 
 
@@ -228,21 +222,27 @@ def _batch_of(job: _Job) -> SceneBatch:
     return SceneBatch(job.rgb, job.depth, intrinsics, pose, info[:, 0], info[:, 1].bool(), info[:, 2])
 
 
+def _addresses(arrays: Mapping[str, Tensor]) -> dict[str, int]:
+    return {name: array.data_ptr() for name, array in arrays.items()}
+
+
 class _CpuBackend:
     """The shared library, through ctypes; one thread."""
 
     def __init__(self, library: AssetLibrary) -> None:
         self._arrays = {name: torch.from_numpy(value) for name, value in library.arrays().items()}
-        self._header = library.header({name: a.data_ptr() for name, a in self._arrays.items()})
+        self._library = library
         self._program = ctypes.CDLL(str(compile_cpu()))
 
-    def run(self, seeds: Tensor, mixture: Tensor, job: _Job) -> None:
+    def run(self, seeds: Tensor, settings: SceneSettings, mixture: Tensor, job: _Job) -> None:
         pointer, number = ctypes.c_void_p, ctypes.c_int
+        header = self._library.header(_addresses(self._arrays), settings)
         self._program.render_images(
             number(len(seeds)),
-            pointer(self._header.ctypes.data),
+            pointer(header.ctypes.data),
             pointer(seeds.contiguous().data_ptr()),
             pointer(mixture.data_ptr()),
+            ctypes.c_float(settings.camera_spread),
             pointer(job.cameras.data_ptr()),
             number(job.cameras_given),
             number(job.width_px),
@@ -283,10 +283,16 @@ class _GpuBackend:
             torch.cuda.synchronize(device)
         self._sizes = [int(size) for size in sizes.tolist()]
         self._arrays = {name: torch.from_numpy(value).to(device) for name, value in library.arrays().items()}
-        header = library.header({name: a.data_ptr() for name, a in self._arrays.items()})
-        self._header = torch.from_numpy(header.view(np.uint8).copy()).to(device)
+        self._library = library
+        self._headers: dict[SceneSettings, Tensor] = {}
 
-    def run(self, seeds: Tensor, mixture: Tensor, job: _Job) -> None:
+    def _header(self, settings: SceneSettings) -> Tensor:
+        if settings not in self._headers:
+            header = self._library.header(_addresses(self._arrays), settings)
+            self._headers[settings] = torch.from_numpy(header.view(np.uint8).copy()).to(self._device)
+        return self._headers[settings]
+
+    def run(self, seeds: Tensor, settings: SceneSettings, mixture: Tensor, job: _Job) -> None:
         count = len(seeds)
         per_image = (1, MAX_PRIMITIVES, MAX_MATERIALS, 2 * MAX_PRIMITIVES)
         buffers = [
@@ -294,11 +300,12 @@ class _GpuBackend:
             for n, size in zip(per_image, self._sizes, strict=True)
         ]
         buffers.append(torch.empty(count * MAX_PRIMITIVES, dtype=torch.int32, device=self._device))
-        shared = (*(b.data_ptr() for b in buffers), self._header.data_ptr(), seeds.data_ptr())
+        shared = (*(b.data_ptr() for b in buffers), self._header(settings).data_ptr(), seeds.data_ptr())
         size = (np.int32(job.width_px), np.int32(job.height_px))
         stream = self._cupy.cuda.ExternalStream(torch.cuda.current_stream(self._device).cuda_stream)
         with self._cupy.cuda.Device(self._device.index), stream:
-            self._generate((count,), (GENERATE_THREADS,), (*shared, mixture.data_ptr(), *size))
+            spread = np.float32(settings.camera_spread)
+            self._generate((count,), (GENERATE_THREADS,), (*shared, mixture.data_ptr(), spread, *size))
             grid = (-(-job.width_px // TILE_EDGE), -(-job.height_px // TILE_EDGE), count)
             outputs = (job.rgb.data_ptr(), job.depth.data_ptr(), job.info.data_ptr())
             given = np.int32(job.cameras_given)

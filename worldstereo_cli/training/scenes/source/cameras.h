@@ -4,12 +4,13 @@
 
 // `fov` is the angle across the longer side of the image, degrees.
 DEVICE void set_lens(Scene& s, float fov, float aspect) {
-  float t = tanf(fov * .5f * PI / 180);
+  float t = tanf(clamp(62 + (fov - 62) * s.camera_spread, 10.f, 120.f) * .5f * PI / 180);
   s.tan_x = aspect >= 1 ? t : t * aspect;
   s.tan_y = aspect >= 1 ? t / aspect : t;
 }
 
-DEVICE_CALL void set_camera(Scene& s, Vec3 eye, float yaw, float pitch, float roll) {
+// `yaw`, `pitch` and `roll` are taken as they are.
+DEVICE_CALL void turn_camera(Scene& s, Vec3 eye, float yaw, float pitch, float roll) {
   store(s.eye, eye);
   float cp = cosf(pitch), cr = cosf(roll), sr = sinf(roll);
   Vec3 forward = vec(sinf(yaw) * cp, sinf(pitch), cosf(yaw) * cp), right = vec(cosf(yaw), 0, -sinf(yaw)), up = cross(forward, right);
@@ -18,9 +19,15 @@ DEVICE_CALL void set_camera(Scene& s, Vec3 eye, float yaw, float pitch, float ro
   store(s.up, up * cr - right * sr);
 }
 
+// A camera that is level but for how far it strays.
+DEVICE void set_camera(Scene& s, Vec3 eye, float yaw, float pitch, float roll) {
+  turn_camera(s, eye, yaw, pitch * s.camera_spread, roll * s.camera_spread);
+}
+
 DEVICE void aim_camera(Scene& s, Vec3 eye, Vec3 target, float yaw_error, float pitch_error, float roll) {
   Vec3 d = target - eye;
-  set_camera(s, eye, atan2f(d.x, d.z) + yaw_error, atan2f(d.y, sqrtf(d.x * d.x + d.z * d.z)) + pitch_error, roll);
+  float k = s.camera_spread, yaw = atan2f(d.x, d.z), pitch = atan2f(d.y, sqrtf(d.x * d.x + d.z * d.z));
+  turn_camera(s, eye, yaw + yaw_error * k, pitch + pitch_error * k, roll * k);
 }
 
 DEVICE float camera_roll(Rng& r) { return normal(r) * (chance(r, .2f) ? .12f : .025f); }
@@ -75,7 +82,7 @@ DEVICE_CALL void handheld_camera(Builder& b, Room room, float aspect) {
   aim_camera(*b.scene, eye, target, normal(r) * .22f, normal(r) * .15f, roll);
   Scene& s = *b.scene;
   float pitch = asinf(clamp(s.forward[1], -1.f, 1.f)), yaw = atan2f(s.forward[0], s.forward[2]);
-  set_camera(s, eye, yaw, clamp(pitch, -1.1f, .4f), roll);
+  turn_camera(s, eye, yaw, clamp(pitch, -1.1f, .4f), roll * s.camera_spread);
 }
 
 // A table, its things and what is behind them, from a seat or a tripod.

@@ -11,10 +11,10 @@ extern "C" void struct_sizes(int* out) {
 }
 
 static void generate_one(World& w, Scene& scene, Primitive* primitives, Material* materials, int* order, Node* nodes, u32 seed,
-                         const float* mixture, float aspect) {
+                         const float* mixture, float camera_spread, float aspect) {
   std::vector<u32> keys(MAX_PRIMITIVES);
   for (u32 attempt = 0; attempt < MAX_ATTEMPTS && !scene.valid; attempt++) {
-    write_scene(scene, primitives, materials, w.library, seed, attempt, aspect, mixture);
+    write_scene(scene, primitives, materials, w.library, seed, attempt, aspect, mixture, camera_spread);
     build_tree(primitives, scene, keys.data(), order, nodes, 0, 1);
     int buried = 0;
     for (int i = 0; i < scene.primitive_count; i++) buried += inside_solid(w, primitives[i], vec(scene.eye)) ? 1000 : 0;
@@ -23,7 +23,7 @@ static void generate_one(World& w, Scene& scene, Primitive* primitives, Material
   }
 }
 
-extern "C" void render_images(int count, const Library* library, const u32* seeds, const float* mixture, float* cameras, int given,
+extern "C" void render_images(int count, const Library* library, const u32* seeds, const float* mixture, float camera_spread, float* cameras, int given,
                               int width, int height, int samples, float* rgb, float* depth, int* info) {
   std::vector<Primitive> primitives(MAX_PRIMITIVES);
   std::vector<Material> materials(MAX_MATERIALS);
@@ -33,7 +33,7 @@ extern "C" void render_images(int count, const Library* library, const u32* seed
   for (int image = 0; image < count; image++) {
     Scene scene = {};
     World w = {&scene, primitives.data(), materials.data(), nodes.data(), order.data(), *library, 0};
-    generate_one(w, scene, primitives.data(), materials.data(), order.data(), nodes.data(), seeds[image], mixture, (float)width / height);
+    generate_one(w, scene, primitives.data(), materials.data(), order.data(), nodes.data(), seeds[image], mixture, camera_spread, (float)width / height);
     PixelCamera camera = given ? read_camera(cameras + image * 16) : scene_camera(scene, width, height);
     w.pixel = 1 / camera.fx;
     if (!given) write_camera(camera, cameras + image * 16);

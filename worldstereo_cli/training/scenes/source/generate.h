@@ -39,7 +39,7 @@ DEVICE bool inside_solid(const World& w, const Primitive& p, Vec3 eye) {
 
 // Writes scene `seed`, attempt `attempt`; one thread.
 DEVICE_CALL void write_scene(Scene& s, Primitive* primitives, Material* materials, const Library& library, u32 seed,
-                             u32 attempt, float aspect, const float* mixture) {
+                             u32 attempt, float aspect, const float* mixture, float camera_spread) {
   Builder b;
   b.scene = &s;
   b.primitives = primitives;
@@ -48,6 +48,7 @@ DEVICE_CALL void write_scene(Scene& s, Primitive* primitives, Material* material
   b.interest_count = 0;
   b.rng.state = hash(seed * 9781u + 17u);
   clear_scene(s, seed);
+  s.camera_spread = camera_spread;
   float u = uniform(b.rng);
   int category = 0;
   while (category < CATEGORY_COUNT - 1 && u >= mixture[category]) u -= mixture[category++];
@@ -64,6 +65,7 @@ DEVICE_CALL void write_scene(Scene& s, Primitive* primitives, Material* material
     case 7: aerial(b, aspect); break;
     default: abstract(b, aspect);
   }
+  if (!library.has_panoramas) s.sky_map = -1;
 }
 
 // Rays through a coarse grid: 3 points for one that ends within 15 cm, 1 within 30 cm. The camera is

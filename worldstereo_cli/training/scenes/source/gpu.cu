@@ -34,7 +34,7 @@ extern "C" __global__ void struct_sizes(int* out) {
 // One block writes one scene: a thread draws it, all build its tree and probe its camera.
 extern "C" __global__ void __launch_bounds__(GENERATE_THREADS)
     generate(Scene* scenes, Primitive* primitives, Material* materials, Node* nodes, int* order, const Library* library,
-             const u32* seeds, const float* mixture, int width, int height) {
+             const u32* seeds, const float* mixture, float camera_spread, int width, int height) {
   __shared__ u32 keys[MAX_PRIMITIVES];
   __shared__ int buried;
   int image = blockIdx.x, lane = threadIdx.x;
@@ -44,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(GENERATE_THREADS)
   Primitive* mine = primitives + (size_t)image * MAX_PRIMITIVES;
   for (u32 attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
     if (lane == 0) {
-      write_scene(scene, mine, materials + (size_t)image * MAX_MATERIALS, *library, seeds[image], attempt, (float)width / height, mixture);
+      write_scene(scene, mine, materials + (size_t)image * MAX_MATERIALS, *library, seeds[image], attempt, (float)width / height, mixture, camera_spread);
       buried = 0;
     }
     __syncthreads();

@@ -92,7 +92,7 @@ DEVICE_CALL void portrait(Builder& b, float aspect) {
                                  : u < .86f ? uniform(r, .3f, 1.2f) : uniform(r, .1f, .5f);
   float vertical = 2 * s.tan_y, distance = clamp(size / (vertical * uniform(r, .4f, 1.1f)), .35f, indoors ? 2.2f : 6.f);
   Vec3 forward = vec(s.forward), eye = vec(s.eye), right = vec(s.right);
-  set_camera(s, eye, atan2f(forward.x, forward.z), clamp(asinf(forward.y), -.25f, .2f), camera_roll(r));
+  turn_camera(s, eye, atan2f(forward.x, forward.z), clamp(asinf(forward.y), -.25f, .2f), camera_roll(r) * s.camera_spread);
   forward = vec(s.forward);
   Vec3 at = eye + forward * distance + right * (normal(r) * .2f * distance * s.tan_x);
   float facing = atan2f(forward.x, forward.z) + PI + normal(r) * .5f;
@@ -155,7 +155,7 @@ DEVICE_CALL void aerial(Builder& b, float aspect) {
   float pitch = -uniform(r, .25f, 1.3f);
   set_lens(s, outdoor_fov(r), aspect);
   Vec3 eye = vec(0, y, 0) - vec(0, 0, y / tanf(-pitch)) * uniform(r, .5f, 1.f);
-  set_camera(s, eye, normal(r) * .2f, pitch, camera_roll(r));
+  turn_camera(s, eye, normal(r) * .2f, pitch, camera_roll(r) * s.camera_spread);
 }
 
 // Shapes without sense: keeps the network from leaning on context alone.

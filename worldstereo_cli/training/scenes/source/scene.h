@@ -78,6 +78,7 @@ struct Scene {
   float eye[3];
   float right[3], up[3], forward[3];
   float tan_x, tan_y;  // tangents of half the field of view
+  float camera_spread;  // scales how far lenses and cameras stray from the usual ones
   float sun[3], sun_color[3], ambient[3], zenith[3], horizon[3];
   float cloud, cloud_scale, fog;
   float heap;  // cover of heaped clouds, which reach down to the horizon; 0 none
@@ -138,6 +139,7 @@ struct Library {
   const Triangle* triangles;
   const TriangleLook* looks;
   const int* groups;  // first and count for every MeshGroup
+  int has_pictures, has_panoramas;  // 0: tiles or skies are drawn, but not looked at
 };
 
 // One scene, ready to be traced.

@@ -180,7 +180,7 @@ DEVICE_CALL Vec3 pattern_color(const Material& m, const Place& p) {
 
 DEVICE_CALL Vec3 surface_color(const Library& library, const Material& m, const Place& p) {
   Vec3 color = pattern_color(m, p);
-  if (m.photo > 0 && library.tile_count > 0) {
+  if (m.photo > 0 && library.tile_count > 0 && library.has_pictures) {
     Vec3 t;
     if (m.fit > 0) {
       t = sample_tile(library, m.tile, 0.5f + 0.5f * p.unit_u, 0.5f - 0.5f * p.unit_v, p.footprint * m.fit);
@@ -285,14 +285,15 @@ DEVICE_CALL void mesh_surface(const World& w, const Primitive& p, const MeshHit&
   const Material& m = w.materials[p.material];
   finish_surface(m, s);
   bool own = look.color != 0xFF000000u;
-  if (look.tile >= 0) {
+  bool has_tile = look.tile >= 0 && w.library.has_pictures;
+  if (has_tile) {
     float u = uv[0] * a + uv[2] * b + uv[4] * c, v = uv[1] * a + uv[3] * b + uv[5] * c;
     s.color = sample_tile(w.library, look.tile, fraction(u), fraction(v), footprint / fmaxf(p.radius, 0.05f));
   } else {
     s.color = own ? unpack_color(look.color)
                   : surface_color(w.library, m, place_on_face(q + gray(p.shift), unit, local, footprint));
   }
-  if (own || look.tile >= 0) {
+  if (own || has_tile) {
     s.emission = 0;
     s.color = s.color * mix(gray(1.f), vec(m.tint), 0.4f);
   }
