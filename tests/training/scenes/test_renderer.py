@@ -191,3 +191,41 @@ def test_a_crown_in_leaf_is_closed_inside():
     volume = (a * np.cross(b, c)).sum(1)
     dots = 1 + (a * b).sum(1) + (b * c).sum(1) + (c * a).sum(1)
     assert abs((2 * np.arctan2(volume, dots)).sum()) == pytest.approx(4 * np.pi, rel=1e-6)
+
+
+def test_ground_goes_on_until_the_mountains(renderer):
+    # Rays along the ground ran out of steps, and ended as a band of sky before every mountain.
+    for name in ("nature", "vista"):
+        batch = renderer.render(range(40), WIDTH, HEIGHT, mixture={name: 1.0})
+        down = torch.eye(4).repeat(40, 1, 1)
+        # Level, higher than any hill nearby; the lens sees two degrees up and down.
+        down[:, 1, 3] = batch.world_from_camera[:, 1, 3] - 5.0
+        cameras = SceneCameras(down, lens(HEIGHT / 2 / np.tan(np.radians(2)), 40))
+        level = renderer.render(range(40), WIDTH, HEIGHT, mixture={name: 1.0}, cameras=cameras)
+        # Rows that look down by more than half a degree meet ground within 1500 m.
+        below = level.sky[:, HEIGHT // 2 + 4 :]
+        assert not below.any(), name
+
+
+def test_roads_are_seen_from_cars(renderer):
+    batch = renderer.render(range(60), 16, 12, samples=1, mixture={"road": 1.0})
+    height = -batch.world_from_camera[:, 1, 3]
+    assert 1.3 <= height.min() and height.max() <= 1.85
+    forward = batch.world_from_camera[:, [0, 2], 2]
+    ahead, aside = (forward[:, 1] > 0.9).float().mean(), (forward[:, 0].abs() > 0.6).float().mean()
+    assert ahead > 0.2 and aside > 0.2
+    fov = torch.rad2deg(2 * torch.atan(8 / batch.intrinsics[:, 0, 0]))
+    assert fov.quantile(0.1) < 56 and fov.quantile(0.9) > 80
+    reach = torch.where(torch.isfinite(batch.depth_m), batch.depth_m, 0.0).amax((1, 2))
+    assert reach.median() > 50
+
+
+def test_small_rooms_are_seen_by_depth_cameras(renderer):
+    batch = renderer.render(range(60), 16, 12, samples=1, mixture={"sensor": 1.0})
+    assert batch.depth_m.max() < 7
+    medians = batch.depth_m.flatten(1).median(1).values
+    assert 0.8 < medians.median() < 2.5
+    fov = torch.rad2deg(2 * torch.atan(8 / batch.intrinsics[:, 0, 0]))
+    assert fov.min() > 55.9 and fov.max() < 71.1
+    pitch = torch.asin(-batch.world_from_camera[:, 1, 2])
+    assert pitch.mean() < -0.15

@@ -18,6 +18,7 @@ On disk, in the folder of the results:
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from math import isnan, nan
@@ -106,9 +107,12 @@ def digest_of_files(*places: Path | None) -> str:
 
 
 def append_result(folder: Path, result: VariantResult) -> None:
-    """Add a result at once, so that a killed process leaves a whole line or none that counts."""
-    with (folder / "results.jsonl").open("a") as file:
-        file.write(result.line())
+    """Add a result in one write: processes share the file, and a killed one leaves no line that counts."""
+    descriptor = os.open(folder / "results.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, result.line().encode())
+    finally:
+        os.close(descriptor)
 
 
 def read_results(folder: Path) -> dict[str, VariantResult]:
@@ -140,7 +144,7 @@ def write_table(
     rows = [_row(result, first, development) for result in finished.values()]
     table: dict[str, Any] = {"compared_with": first.name, "num_cases": len(development.cases), "rows": rows}
     for name, text in (("table.json", json.dumps(table, indent=1) + "\n"), ("table.md", _markdown(table))):
-        draft = folder / f"{name}.draft"
+        draft = folder / f"{name}.{os.getpid()}"
         draft.write_text(text)
         draft.replace(folder / name)
     return table

@@ -12,6 +12,10 @@ CATEGORIES = (
     "portrait",
     "aerial",
     "abstract",
+    "road",
+    "sensor",
+    "glassware",
+    "vista",
 )
 """Kinds of scenes, in the order of source/generate.h."""
 
@@ -20,15 +24,19 @@ CATEGORIES = (
 class SceneSettings:
     """Shares of the kinds of scenes (they need not add up to 1), and sources that can be left out."""
 
-    room: float = 0.18
-    handheld: float = 0.2
-    tabletop: float = 0.14
-    street: float = 0.1
-    driving: float = 0.12
-    nature: float = 0.11
-    portrait: float = 0.1
+    room: float = 0.15
+    handheld: float = 0.15
+    tabletop: float = 0.11
+    street: float = 0.09
+    driving: float = 0.07
+    nature: float = 0.08
+    portrait: float = 0.09
     aerial: float = 0.02
     abstract: float = 0.03
+    road: float = 0.08
+    sensor: float = 0.07
+    glassware: float = 0.04
+    vista: float = 0.04
     camera_spread: float = 1.0
     """Scales how far lenses stray from 62 degrees, and how far cameras tilt, roll and miss their target."""
     pictures: bool = True

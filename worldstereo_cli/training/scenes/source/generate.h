@@ -1,8 +1,8 @@
 // A seed becomes a scene: draw a category, build it, and draw again while the camera is buried.
 #pragma once
-#include "outdoor.h"
+#include "places.h"
 
-#define CATEGORY_COUNT 9  // order as CATEGORIES in renderer.py
+#define CATEGORY_COUNT 13  // order as CATEGORIES in settings.py
 #define MAX_ATTEMPTS 6
 #define PROBE_ACROSS 12
 #define PROBE_DOWN 9
@@ -10,7 +10,7 @@
 DEVICE_CALL void clear_scene(Scene& s, u32 seed) {
   s.primitive_count = s.material_count = s.leaf_count = s.light_count = s.window_count = 0;
   s.valid = 0;
-  s.cloud = s.heap = s.fog = s.hill = s.mountain = s.snow = s.ridged = s.snowfields = s.sky_turn = 0;
+  s.cloud = s.heap = s.bank = s.fog = s.hill = s.mountain = s.snow = s.ridged = s.snowfields = s.sky_turn = 0;
   s.ripple = .08f;
   s.cloud_scale = s.contact = 1;
   s.hill_frequency = .1f;
@@ -63,7 +63,11 @@ DEVICE_CALL void write_scene(Scene& s, Primitive* primitives, Material* material
     case 5: nature(b, aspect); break;
     case 6: portrait(b, aspect); break;
     case 7: aerial(b, aspect); break;
-    default: abstract(b, aspect);
+    case 8: abstract(b, aspect); break;
+    case 9: road(b, aspect); break;
+    case 10: sensor(b, aspect); break;
+    case 11: glassware(b, aspect); break;
+    default: vista(b, aspect);
   }
   if (!library.has_panoramas) s.sky_map = -1;
 }

@@ -185,18 +185,21 @@ DEVICE_CALL float wall_piece(Builder& b, Frame wall, float at, float left, int s
   return w + (free_end > .3f ? uniform(r, 0.f, .3f) : 0.f);
 }
 
-DEVICE_CALL void furnish_walls(Builder& b, Room room, int style, float density) {
-  for (int side = 0; side < 4; side++) {
-    bool along_x = side < 2;
-    float run = along_x ? room.wide : room.deep, reach = (along_x ? room.deep : room.wide) * .5f;
-    float yaw = side == 0 ? PI : side == 1 ? 0 : side == 2 ? PI * .5f : -PI * .5f;
-    Frame wall = frame_at(along_x ? 0 : side == 2 ? -reach : reach, 0, along_x ? (side == 0 ? reach : -reach) : 0, yaw);
-    float at = -run * .5f + uniform(b.rng, .05f, .5f);
-    while (at < run * .5f - .6f && b.scene->primitive_count < ROOM_BUDGET) {
-      if (chance(b.rng, density)) at += wall_piece(b, wall, at, run * .5f - at - .05f, style, room);
-      else at += uniform(b.rng, .2f, .9f);
-    }
+// Side 0 is far (+z), 1 near, 2 left, 3 right.
+DEVICE_CALL void furnish_wall(Builder& b, Room room, int side, int style, float density) {
+  bool along_x = side < 2;
+  float run = along_x ? room.wide : room.deep, reach = (along_x ? room.deep : room.wide) * .5f;
+  float yaw = side == 0 ? PI : side == 1 ? 0 : side == 2 ? PI * .5f : -PI * .5f;
+  Frame wall = frame_at(along_x ? 0 : side == 2 ? -reach : reach, 0, along_x ? (side == 0 ? reach : -reach) : 0, yaw);
+  float at = -run * .5f + uniform(b.rng, .05f, .5f);
+  while (at < run * .5f - .6f && b.scene->primitive_count < ROOM_BUDGET) {
+    if (chance(b.rng, density)) at += wall_piece(b, wall, at, run * .5f - at - .05f, style, room);
+    else at += uniform(b.rng, .2f, .9f);
   }
+}
+
+DEVICE_CALL void furnish_walls(Builder& b, Room room, int style, float density) {
+  for (int side = 0; side < 4; side++) furnish_wall(b, room, side, style, density);
 }
 
 // A wall across the room with an opening: a view into the next room.
@@ -286,11 +289,16 @@ DEVICE_CALL void ceiling_things(Builder& b, Room room) {
   }
 }
 
-DEVICE_CALL Room room_shell(Builder& b, int style) {
-  Rng& r = b.rng;
+DEVICE_CALL Room room_size(Rng& r, int style) {
   Room room = {log_uniform(r, 2.6f, 7.f), log_uniform(r, 3.f, 9.f), uniform(r, 2.2f, 3.2f)};
   if (style == CORRIDOR) room.wide = uniform(r, 1.2f, 2.4f), room.deep = uniform(r, 6, 25);
   else if (chance(r, .08f)) room.wide *= 2, room.deep *= 2, room.high = uniform(r, 3.2f, 7);
+  return room;
+}
+
+// Floor, walls, ceiling, lamps, skirting and carpet.
+DEVICE_CALL void raise_room(Builder& b, Room room) {
+  Rng& r = b.rng;
   int floor_material = material(b, FLOOR), wall = material(b, WALL), top = material(b, CEILING), accent = material(b, WALL);
   if (chance(r, .7f)) b.materials[accent] = b.materials[wall];
   if (chance(r, .05f)) b.materials[top] = b.materials[wall];
@@ -309,6 +317,11 @@ DEVICE_CALL Room room_shell(Builder& b, int style) {
   }
   if (chance(r, .4f)) turned_box(b, f, material(b, FABRIC), vec(uniform(r, -.1f, .1f) * room.wide, 0, uniform(r, -.15f, .15f) * room.deep),
                                  vec(room.wide * uniform(r, .3f, .7f), .012f, room.deep * uniform(r, .2f, .6f)), normal(r) * .1f);
+}
+
+DEVICE_CALL Room room_shell(Builder& b, int style) {
+  Room room = room_size(b.rng, style);
+  raise_room(b, room);
   return room;
 }
 

@@ -12,9 +12,10 @@ struct Hit {
   MeshHit mesh;
 };
 
-// Steps along the ray by a share of the height above ground, then bisects.
+// Steps along the ray by a share of the height above ground, then bisects. The least step grows with the
+// distance, so that rays along the ground get to the mountains and do not end as sky before them.
 DEVICE_CALL bool trace_terrain(const Scene& s, Vec3 o, Vec3 d, float limit, int steps, int octaves, float& t) {
-  float x = 0.02f, before = 0, top = s.hill + s.mountain * 1.6f + 1, far = fminf(limit, 1500.f);
+  float growth = 3.6f / steps, x = 0.02f, before = 0, top = s.hill + s.mountain * 1.6f + 1, far = fminf(limit, 1500.f);
   if (s.mountain <= 0) top = s.hill + 0.01f;
   if (o.y > top) {  // nothing is met above the highest hill
     if (d.y >= 0) return false;
@@ -36,7 +37,7 @@ DEVICE_CALL bool trace_terrain(const Scene& s, Vec3 o, Vec3 d, float limit, int 
       return high < limit;
     }
     before = x;
-    x += fmaxf(0.5f * above, 0.009f * x + 0.02f);
+    x += fmaxf(0.5f * above, growth * x + 0.02f);
   }
   t = x;
   return d.y < -0.02f && x < limit;
@@ -99,7 +100,7 @@ DEVICE_CALL Hit trace(const World& w, Vec3 o, Vec3 d, float limit, bool coarse) 
     t = -o.y / d.y;
     if (t > 1e-3f && t < hit.t) hit.t = t, hit.id = GROUND;
   } else if (s.ground == 2) {
-    if (trace_terrain(s, o, d, hit.t, coarse ? 40 : 90, coarse ? 3 : TERRAIN_OCTAVES, t)) hit.t = t, hit.id = GROUND;
+    if (trace_terrain(s, o, d, hit.t, coarse ? 40 : 240, coarse ? 3 : TERRAIN_OCTAVES, t)) hit.t = t, hit.id = GROUND;
     t = d.y < -1e-5f ? (s.water - o.y) / d.y : -1;
     if (s.water > -1e5f && t > 1e-3f && t < hit.t) hit.t = t, hit.id = WATER;
   }
@@ -123,7 +124,8 @@ DEVICE_CALL bool shadowed(const World& w, Vec3 o, Vec3 d, float limit) {
     }
     int id = w.order[i - s.leaf_count];
     if (id < 0 || w.primitives[id].shape == ROOM) continue;
-    if (w.materials[w.primitives[id].material].emission > 0) continue;
+    const Material& m = w.materials[w.primitives[id].material];
+    if (m.emission > 0 || m.glass > 0) continue;
     if (trace_primitive(w, id, o, d, 1e-3f, hit)) return true;
   }
   float t;
@@ -281,6 +283,20 @@ DEVICE_CALL Vec3 shade(const World& w, Vec3 d, const Hit& hit, const Surface& s,
   return color;
 }
 
+// What is seen through glass: the ray bends a little at the first face and leaves where it comes out.
+DEVICE_CALL Vec3 behind_glass(const World& w, Vec3 d, const Hit& hit, const Surface& s, Rng& rng, int turn) {
+  Vec3 start = s.point, bent = normalize(d - s.normal * .18f);
+  Hit far = {0, NOTHING, {0, 0, 0, -1}};
+  for (int k = 0; k < 4; k++) {  // the far walls of the same thing
+    far = trace(w, start + bent * 2e-3f, bent, 1000.f, true);
+    if (far.id != hit.id) break;
+    start = start + bent * (far.t + 2e-3f);
+  }
+  if (far.id == NOTHING) return sky_color(w, bent);
+  Surface seen = surface_at(w, start, bent, far);
+  return shade(w, bent, far, seen, rng, turn, true) * s.color;
+}
+
 // Light along a ray, with one mirror bounce. `turn` is the number of the sample. `t` is the distance, or -1 for the sky.
 DEVICE_CALL Vec3 radiance(const World& w, Vec3 o, Vec3 d, Rng& rng, int turn, float& t) {
   Hit hit = trace(w, o, d, 3000.f, false);
@@ -289,6 +305,7 @@ DEVICE_CALL Vec3 radiance(const World& w, Vec3 o, Vec3 d, Rng& rng, int turn, fl
   t = hit.t;
   Surface s = surface_at(w, o, d, hit);
   Vec3 color = shade(w, d, hit, s, rng, turn, false);
+  if (s.glass > 0) color = mix(color, behind_glass(w, d, hit, s, rng, turn), s.glass);
   if (s.reflect <= 0.01f || s.emission > 0) return color;
   float grazing = powf(clamp(1 + dot(s.normal, d), 1e-6f, 1.f), 5.f);
   float share = s.reflect * (0.04f + 0.96f * grazing) + (s.reflect < 1 ? s.reflect * 0.08f : 0.f);

@@ -325,7 +325,7 @@ DEVICE_CALL int material(Builder& b, int kind) {
   m.specular = chance(r, 0.4f) ? uniform(r, 0, 0.4f) : 0;
   m.gloss = log_uniform(r, 8, 200);
   m.bump = chance(r, 0.3f) ? uniform(r, 0.1f, 0.8f) : 0;
-  m.reflect = m.photo = m.fit = m.cut_threshold = m.emission = 0;
+  m.reflect = m.photo = m.fit = m.cut_threshold = m.emission = m.glass = 0;
   m.cut = 0;
   m.seed = hash(r.state + index * 7u);
   Vec3 a = made_color(r), c = made_color(r);

@@ -60,6 +60,7 @@ struct Material {
   int cut;  // 0 solid, 1 leaves, 2 bars, 3 grid
   float cut_threshold;
   float emission;
+  float glass;  // share of the light that comes from behind
   u32 seed;
 };
 
@@ -94,6 +95,7 @@ struct Scene {
   float water, snow;
   float ridged;  // 1: mountains are ridges, 0: domes
   float snowfields;  // share of the terrain under snow, in patches
+  float bank;        // cover of clouds that lie on the mountains; 0 none
   float ripple;      // steepness of waves: 0 is a mirror
   float contact;  // reach of contact shadows, metres
   u32 seed;

@@ -209,7 +209,7 @@ DEVICE_CALL float terrain_height(const Scene& s, float x, float z, int octaves) 
 
 struct Surface {
   Vec3 point, normal, color;
-  float specular, gloss, reflect, emission;
+  float specular, gloss, reflect, emission, glass;
 };
 
 DEVICE void finish_surface(const Material& m, Surface& s) {
@@ -217,6 +217,7 @@ DEVICE void finish_surface(const Material& m, Surface& s) {
   s.gloss = m.gloss;
   s.reflect = m.reflect;
   s.emission = m.emission;
+  s.glass = m.glass;
 }
 
 DEVICE_CALL void water_surface(const World& w, float distance, Surface& s) {
@@ -230,7 +231,7 @@ DEVICE_CALL void water_surface(const World& w, float distance, Surface& s) {
   s.specular = 0.5f;
   s.gloss = 200;
   s.reflect = 1;
-  s.emission = 0;
+  s.emission = s.glass = 0;
 }
 
 DEVICE_CALL void ground_surface(const World& w, float distance, Surface& s) {
@@ -257,6 +258,13 @@ DEVICE_CALL void ground_surface(const World& w, float distance, Surface& s) {
     float n = fractal(p.x * .11f, p.z * .11f, 4, scene.seed + 303u) + .15f * (p.y / (scene.mountain + 20.f));
     float lies = smooth(0.f, .03f, n - .75f + .5f * scene.snowfields) * smooth(.45f, .6f, s.normal.y);
     s.color = mix(s.color, vec(.86f, .89f, .93f), lies);
+  }
+  if (scene.bank > 0) {  // white as the clouds in the sky, but as far as what it hides
+    float far = smooth(scene.mountain_start * .6f, scene.mountain_end, sqrtf(p.x * p.x + p.z * p.z));
+    float k = 2.5f / (scene.mountain + 20.f), n = fractal(vec(p.x * k, p.y * k * 2.2f, p.z * k), 5, scene.seed + 71u, 0);
+    float cover = far * smooth(0.f, .12f, n - 1 + scene.bank);
+    s.color = mix(s.color, gray(.75f + .2f * n), cover);
+    s.normal = normalize(mix(s.normal, up, cover));
   }
   float g = 12.f, rough = (1 - smooth(0.3f, 1.f, footprint * g)) * m.bump * 1.5f;
   if (rough > 0.01f)
