@@ -12,7 +12,7 @@ from planes import render_planes, write_cases
 from worldstereo_cli.errors import BackendError, RecipeError
 from worldstereo_cli.models.depth.embedded import EmbeddedDepth
 from worldstereo_cli.models.depth.resampling import interval, resampled_means
-from worldstereo_cli.training.depth.ablate import Ablation, Bench, run_variants
+from worldstereo_cli.training.depth.ablate import Ablation, Bench, deal_out, run_variants
 from worldstereo_cli.training.depth.augment import AugmentSettings
 from worldstereo_cli.training.depth.command import main
 from worldstereo_cli.training.depth.development import DevelopmentSet, pack_development
@@ -271,3 +271,21 @@ def test_the_command_runs_a_plan_and_exports_a_run(tmp_path: Path) -> None:
     assert main(["train", *toy, *shared]) == 0
     assert main(["export", str(run), str(tmp_path / "weights"), "--longest-px", "64"]) == 0
     assert (tmp_path / "weights/model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_variants_are_dealt_out_over_processes(tmp_path: Path) -> None:
+    write_cases(tmp_path)
+    pack_development(tmp_path, tmp_path / "dev.npz", longest_px=64)
+    (tmp_path / "plan.toml").write_text(PLAN)
+    out = tmp_path / "out"
+    out.mkdir()
+    arguments = ["ablate", str(tmp_path / "plan.toml"), "--out", str(out), "--device", "cpu"]
+    arguments += ["--process-s", "300", "--development", str(tmp_path / "dev.npz")]
+    names = [variant.name for variant in read_plan(tmp_path / "plan.toml")]
+    assert deal_out(arguments, names, 2) == 0
+    assert {result.name for result in read_results(out).values()} == set(names)
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    # Each process prepares once.
+    assert sum(record["event"] == "prepared" for record in log) == 2
+    assert deal_out([*arguments, "--set", "nothing.at_all=1"], names, 2) == 3

@@ -312,7 +312,13 @@ def test_the_best_average_is_kept_and_shipped(tmp_path: Path) -> None:
     trainer.run(records.append, Limits(300.0, save_s=0.1), process_started=time.monotonic())
     scores = [record for record in records if record["event"] == "score"]
     assert len(scores) >= 2
-    totals = [float(str(record["scale_abs_rel"])) + float(str(record["affine_abs_rel"])) for record in scores]
+    errors = ("scale_abs_rel", "affine_abs_rel")
+    right = ("scale_delta1", "affine_delta1")
+    totals = [
+        sum(float(str(record[name])) for name in errors)
+        + sum((1 - float(str(record[name]))) / 2 for name in right)
+        for record in scores
+    ]
     assert read_state(run).best_score == pytest.approx(min(totals))
     best_step = [record["step"] for record in scores if record["is_best"]][-1]
     export_weights(run, tmp_path / "weights", EmbeddedDepthConfig(64, False), use_best=True)

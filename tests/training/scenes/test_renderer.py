@@ -12,6 +12,7 @@ from worldstereo_cli.training.scenes import (
     SceneRenderer,
     preview_srgb,
 )
+from worldstereo_cli.training.scenes.build import compile_gpu
 from worldstereo_cli.training.scenes.plants import _core
 from worldstereo_cli.training.scenes.renderer import mixture_weights
 
@@ -172,6 +173,12 @@ def test_snow_lies_in_patches_and_is_ground(renderer):
     assert not batch.sky.any()
     # Snowfields beside bare ground; without them the ratio is at most 5.
     assert (spread > 7).sum() >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc, but no GPU")
+def test_the_same_source_is_a_program_for_gpus(tmp_path):
+    assert compile_gpu("90", tmp_path).stat().st_size > 100_000
 
 
 @pytest.mark.gpu
