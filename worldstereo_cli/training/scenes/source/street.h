@@ -262,15 +262,23 @@ DEVICE_CALL void street_furniture(Builder& b, Street& st, float side) {
   if (chance(r, .2f)) wires(b, side * (st.road * .5f + .6f), uniform(r, 7, 9), uniform(r, 18, 35));
 }
 
-// Cars in every lane, going the right way, denser toward a crossing.
+#define MAX_MOVING 24
+
+// Cars in every lane, none inside another, going the right way, denser toward a crossing.
 DEVICE_CALL void moving_cars(Builder& b, Street& st, bool driving) {
   Rng& r = b.rng;
-  int lanes = (int)(st.road / 3.3f), n = driving ? pick(r, 0, 3 + 2 * lanes) : pick(r, 0, 2);
+  int lanes = (int)(st.road / 3.3f), n = driving ? pick(r, 0, 3 + 2 * lanes) : pick(r, 0, 2), placed = 0;
+  float place[MAX_MOVING];  // along the road, a kilometre more for every lane
   if (st.road < 5) return;
   for (int i = 0; i < n && b.scene->primitive_count < 760; i++) {
     int lane = pick(r, 0, lanes - 1);
     float x = (lane + .5f) * st.road / lanes - st.road * .5f;
-    car(b, frame_at(x + normal(r) * .15f, 0, log_uniform(r, 4.5f, 70) - (chance(r, .2f) ? 12.f : 0.f), (x > 0 ? 0 : PI) + normal(r) * .03f));
+    float shift = normal(r) * .15f, z = log_uniform(r, 4.5f, 70) - (chance(r, .2f) ? 12.f : 0.f);
+    bool free = placed < MAX_MOVING;
+    for (int k = 0; k < placed; k++) free = free && fabsf(place[k] - z - 1000.f * lane) > 6.5f;
+    if (!free) continue;
+    place[placed++] = z + 1000.f * lane;
+    car(b, frame_at(x + shift, 0, z, (x > 0 ? 0 : PI) + normal(r) * .03f));
   }
 }
 
