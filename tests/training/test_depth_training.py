@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -348,3 +349,17 @@ def test_export_takes_the_bias_out_of_the_scale(tmp_path: Path) -> None:
 def test_joining_alone_needs_no_launcher() -> None:
     with join_workers("cpu") as workers:
         assert workers.is_first and workers.count == 1
+
+
+def test_preparing_compiles_every_size_that_comes() -> None:
+    later = (BatchPhase(5, (SIZE, (64, 64)), (0.5, 0.5), 4), BatchPhase(9, (SIZE,), (1.0,), 2))
+    recipe = replace(_recipe(), batches=BatchPlan((SIZE,), (1.0,), 4, later=later))
+    records: list[dict[str, object]] = []
+    Trainer(recipe, render_planes, ALONE).prepare(records.append)
+    assert [(record["size"], record["images"]) for record in records] == [(list(SIZE), 4)]
+    records.clear()
+    Trainer(recipe, render_planes, ALONE).prepare(records.append, every_phase=True)
+    prepared = [(record["size"], record["images"]) for record in records]
+    assert sorted(prepared) == [(list(SIZE), 2), (list(SIZE), 4), ([64, 64], 4)]
+    assert "cosine" in records[0], "gradients are checked once, at the start"
+    assert not any("cosine" in record for record in records[1:])

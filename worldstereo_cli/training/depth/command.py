@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a network")
     train.add_argument("--recipe", type=Path, help="TOML file, such as recipes/training/fourth.toml")
     train.add_argument("--resume", type=Path, help="folder of a checkpoint")
+    train.add_argument("--prepare-only", action="store_true", help="compile for all batches, and end")
     train.add_argument("--save-s", type=float, default=60.0)
     train.add_argument("--report-s", type=float, default=10.0)
     train.add_argument("--development", type=Path, help="packed real cases to choose the checkpoint by")
@@ -140,8 +141,10 @@ def _train(options: argparse.Namespace) -> int:
             trainer.resume(options.resume)
         elif options.start_from:
             trainer.start_from(options.start_from)
-        trainer.prepare(log)
+        trainer.prepare(log, every_phase=options.prepare_only)
         _keep_kernels(options, workers.device)
+        if options.prepare_only:
+            return 0
         limits = Limits(options.process_s, options.report_s, options.save_s)
         trainer.run(log, limits, process_started=started)
     return 0

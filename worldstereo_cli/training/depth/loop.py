@@ -119,20 +119,30 @@ class Trainer:
         self._optimizer.begin(checkpoint.read_start(folder, self._recipe.network))
         self._average = self._optimizer.master_vector.clone()
 
-    def prepare(self, log: Log) -> None:
+    def prepare(self, log: Log, *, every_phase: bool = False) -> None:
         """Check gradients, and run each size of batch once, so that compiling is not training time.
+
+        Args:
+            log: Called with one record for each size.
+            every_phase: Also the sizes that come later. They need not be compiled before a run begins;
+                a process beside others may do it, whose kernels then lie in torch's cache on the disk.
 
         Raises:
             BackendError: The gradients are not those of the same network in float32.
         """
-        sizes = self._recipe.batches.phase(self._state.step).sizes
-        for size in sizes:
+        batches, now = self._recipe.batches, self._state.step
+        steps = [now, *(phase.first_step for phase in batches.later if every_phase)]
+        first_steps: dict[tuple[tuple[int, int], int], int] = {}
+        for step in steps:
+            for size in batches.phase(step).sizes:
+                first_steps.setdefault((size, batches.phase(step).images_per_worker), step)
+        for (size, _), step in first_steps.items():
             started = time.monotonic()
-            batch = self._feed.make(self._state.step, size)
+            batch = self._feed.make(step, size)
             loss, _ = self.machine.objective(batch.images, batch.depth_m, batch.intrinsics)
             loss.backward()  # type: ignore[no-untyped-call]
-            record: dict[str, object] = {"event": "prepared", "size": list(size)}
-            if size == sizes[0]:
+            record: dict[str, object] = {"event": "prepared", "size": list(size), "images": len(batch.images)}
+            if step == now and size == batches.phase(now).sizes[0]:
                 record |= self._compare_gradients(batch)
             self.machine.network.zero_grad(set_to_none=True)
             if self._workers.is_first:
