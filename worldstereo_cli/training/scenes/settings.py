@@ -33,10 +33,10 @@ class SceneSettings:
     portrait: float = 0.09
     aerial: float = 0.02
     abstract: float = 0.03
-    road: float = 0.08
+    road: float = 0.1
     sensor: float = 0.07
     glassware: float = 0.04
-    vista: float = 0.04
+    vista: float = 0.06
     camera_spread: float = 1.0
     """Scales how far lenses stray from 62 degrees, and how far cameras tilt, roll and miss their target."""
     pictures: bool = True
