@@ -135,3 +135,21 @@ def test_sky_is_not_continued_below_the_horizontal():
     distance = (rays * filled.depth_m[..., None]).norm(dim=-1)
     assert (distance[hole & ~sky & (ground < 0.5 * shell_m)] < 0.9 * shell_m).all()
     assert (distance[hole & (rays[..., 1] < -0.1)] > 0.9 * shell_m).all()
+
+
+@pytest.mark.parametrize("roofed", [True, False])
+def test_sky_stays_out_of_holes_that_have_something_above_them(roofed):
+    """A rough facade to the left, sky to the right, and between them a hole, under eaves or under sky."""
+    camera, shell_m = scenes.camera(), 50.0
+    generator = torch.Generator().manual_seed(3)
+    depth = shell_m / camera.rays()[0].norm(dim=-1)
+    # Relief of 15 % to either side: few continuations of the facade agree, and all sky does.
+    depth[:, :50] = 8.0 * torch.exp(0.15 * torch.randn(64, 50, generator=generator))
+    if roofed:
+        depth[:10] = 8.0
+    depth[10:40, 46:66] = 0
+    hole = depth == 0
+    filled = continue_surfaces(depth, torch.zeros(3, *depth.shape), camera, unseeing(camera), shell_m)
+    sky = (filled.depth_m > 40)[hole].float().mean()
+    # Half of it would be sky if all continuations counted alike.
+    assert sky < 0.25 if roofed else sky > 0.5

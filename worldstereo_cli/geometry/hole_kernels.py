@@ -22,6 +22,11 @@ _DIRECTIONS = 32
 """Rays for each hole pixel; 16 leave star patterns, 64 look the same."""
 _SAME_SURFACE = 0.1
 """Continuations whose depths differ by less than this part belong to one surface."""
+_UPWARDS = 4
+"""Rays to either side of the one straight up that look for what stands above: 45 degrees."""
+_SKY_UNDER_ROOF = 0.1
+"""What sky weighs in a hole that has something above it. All sky lies at one depth and agrees with itself,
+where surfaces with relief do not: it would win behind every rough wall."""
 _AGREEMENT = 2.0
 """What the pixels around a pixel chose weighs at most so much beside all that it sees itself: each
 alone would take another surface wherever the border is rough, in rays like those of a star."""
@@ -128,6 +133,21 @@ def _mean_colour(picture: Array, chosen: tuple[Array, Array, Array], count: int,
 
 
 @kernel
+def _roofed(view: View, ray: Array, at: tuple[int, int]) -> bool:
+    """Tell whether something stands above a hole pixel: most walks upwards end on what is no sky."""
+    _, distance, planes, _, down = view
+    # How the pixel moves when its point rises.
+    right, below = ray[0] / ray[2] * down[2] - down[0], ray[1] / ray[2] * down[2] - down[1]
+    upwards = math.atan2(below, right)
+    roofed = 0
+    for k in range(-_UPWARDS, _UPWARDS + 1):
+        angle = upwards + 2 * math.pi * k / _DIRECTIONS
+        row, column, _ = _walk(distance, at[0], at[1], math.sin(angle), math.cos(angle))
+        roofed += row >= 0 and planes[row, column, SKY] == 0
+    return roofed > _UPWARDS
+
+
+@kernel
 def _gather(view: View, ray: Array, at: tuple[int, int], found: tuple[Array, Array, Array, Array]) -> int:
     """Collect the continuations that reach a hole pixel, and return how many there are.
 
@@ -139,6 +159,7 @@ def _gather(view: View, ray: Array, at: tuple[int, int], found: tuple[Array, Arr
     y, x = at
     length = math.sqrt(ray[0] * ray[0] + ray[1] * ray[1] + ray[2] * ray[2])
     low = (down[0] * ray[0] + down[1] * ray[1] + down[2] * ray[2]) / length > bounds[2]
+    sky_share = _SKY_UNDER_ROOF if _roofed(view, ray, at) else 1.0
     for ended, sky in ((0, not low), (1, not low), (1, True)):
         count = 0
         for k in range(_DIRECTIONS):
@@ -148,6 +169,8 @@ def _gather(view: View, ray: Array, at: tuple[int, int], found: tuple[Array, Arr
                 continue
             values[count] = _continued(planes[row, column], x - column, y - row, bounds)
             weights[count] = 1 / (far * far + 1)
+            if planes[row, column, SKY] > 0:
+                weights[count] *= sky_share
             if ended:
                 weights[count] *= (bounds[0] / values[count]) ** 4
             rows[count], columns[count] = _inside(inverse, row, column, math.sin(angle), math.cos(angle))
