@@ -1,7 +1,10 @@
-"""Places that only some machines have, as fixtures that skip with a reason."""
+"""Places and devices that only some machines have, as fixtures that skip with a reason."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -23,3 +26,29 @@ def eval_dir() -> Path:
 def goldens_dir() -> Path:
     """Numbers to match."""
     return _directory_from("WORLDSTEREO_GOLDENS")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
+
+@pytest.fixture(params=[pytest.param("real", marks=pytest.mark.gpu), "pretended"])
+def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A GPU: the machine's own, and one that is pretended, with gsplat's kernels in torch."""
+    if request.param == "real":
+        yield "cuda"
+        return
+    from tests.pretend_cuda import pretend_cuda
+    from tests.splatting.gsplat_in_torch import KERNELS
+
+    backend = ModuleType("gsplat.cuda._backend")
+    monkeypatch.setattr(backend, "_C", KERNELS, raising=False)
+    monkeypatch.setitem(sys.modules, backend.__name__, backend)
+    with pretend_cuda():
+        yield "cuda"

@@ -166,3 +166,23 @@ def test_frames_that_contradict_the_cloud_are_not_fitted(tmp_path: Path) -> None
         seed=0, device="cpu", progress=silent,
     )  # fmt: skip
     assert set(made.metrics["psnr_rounds_db"]) == {"01-orbit_right"}
+
+
+def test_on_a_gpu_the_stage_makes_what_it_makes_on_a_cpu(cuda: str, tmp_path: Path) -> None:
+    lift = scenes.write_lift(tmp_path / "lift", scenes.room(), PHOTO)
+    write_generation(tmp_path / "generate", lift.cloud)
+    recipe = ReconstructRecipe(iterations=4, frames_per_path=1, max_splats=4000)
+    made = [
+        reconstruct(
+            tmp_path / "lift", tmp_path / "generate", tmp_path / device, recipe,
+            seed=3, device=device, progress=silent,
+        )
+        for device in ("cpu", cuda)
+    ]  # fmt: skip
+    assert [m.metrics["rasterizer"] for m in made] == ["numba", "gsplat"]
+    assert len(made[0].splats) == len(made[1].splats)
+    for name in ("psnr_photo_db", "psnr_reload_db"):
+        assert made[1].metrics[name] == pytest.approx(made[0].metrics[name], abs=0.1), name
+    assert made[1].metrics["hole_percent_orbit_10deg"] == pytest.approx(
+        made[0].metrics["hole_percent_orbit_10deg"], abs=0.1
+    )

@@ -32,7 +32,8 @@ def worth_keeping(opacity_logits: Float[Tensor, g], touched: Bool[Tensor, g]) ->
 class GrowthStrategy:
     """gsplat's default strategy: splats whose place on the image is pulled hard are copied or split.
 
-    It never resets opacities: ours start solid, and a few hundred steps would not bring them back.
+    The hardest pulled go first, and there are never more than `max_splats`. It never resets opacities:
+    ours start solid, and a few hundred steps would not bring them back.
 
     Source: Kerbl et al. 2023, section 5.2, as implemented by gsplat (Apache-2.0).
     """
@@ -42,14 +43,18 @@ class GrowthStrategy:
     max_splats: int
     scene_scale_m: float
     """Splats larger than a hundredth of this are split, smaller ones copied."""
+    seed: int = 0
+    """Of the places of split splats. On a GPU sums come in any order, so that fits agree only nearly."""
     _strategy: Any = field(init=False)
     _state: dict[str, Any] = field(init=False)
     _facts: dict[str, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        from gsplat import DefaultStrategy
+        from worldstereo_cli.splatting.limited_growth import LimitedGrowth
 
-        self._strategy = DefaultStrategy(
+        self._strategy = LimitedGrowth(
+            max_splats=self.max_splats,
+            seed=self.seed,
             prune_opa=MIN_OPACITY,
             refine_start_iter=self.iterations // 10,
             refine_stop_iter=self.iterations // 2,
@@ -70,8 +75,7 @@ class GrowthStrategy:
         )
 
     def after_step(self, parameters: SplatParameters, step: int) -> None:
-        """Let the strategy copy, split and remove, once parameters are updated and while there is room."""
-        if len(parameters) < self.max_splats:
-            self._strategy.step_post_backward(
-                parameters.values, parameters.optimizers, self._state, step, self._facts
-            )
+        """Let the strategy copy, split and remove, once parameters are updated."""
+        self._strategy.step_post_backward(
+            parameters.values, parameters.optimizers, self._state, step, self._facts
+        )

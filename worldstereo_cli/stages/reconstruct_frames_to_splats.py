@@ -104,7 +104,7 @@ def reconstruct(
     start = _start(material, recipe, rasterizer, seed)
     fitted = fit(
         start, material.targets, FitSettings(recipe.iterations), rasterizer,
-        growth=_growth(rasterizer, start, recipe), seed=seed, progress=progress,
+        growth=_growth(rasterizer, start, recipe, seed), seed=seed, progress=progress,
     )  # fmt: skip
     gaussians = _sharpened(fitted.splats, material, rasterizer, _SWEEPS_AFTER).gaussians
     with draft_directory(out) as draft:
@@ -179,12 +179,14 @@ def _sharpened(splats: PacedSplats, material: _Material, rasterizer: Rasterizer,
     return splats
 
 
-def _growth(rasterizer: Rasterizer, start: PacedSplats, recipe: ReconstructRecipe) -> GrowthStrategy | None:
+def _growth(
+    rasterizer: Rasterizer, start: PacedSplats, recipe: ReconstructRecipe, seed: int
+) -> GrowthStrategy | None:
     """Return the densification strategy of the GPU; a CPU fits the splats that it starts with."""
     if not isinstance(rasterizer, CudaRasterizer) or recipe.iterations < 100:
         return None
     scale = float((start.gaussians.means - start.gaussians.means.median(0).values).norm(dim=-1).median())
-    return GrowthStrategy(rasterizer, recipe.iterations, recipe.max_splats, scale)
+    return GrowthStrategy(rasterizer, recipe.iterations, recipe.max_splats, scale, seed)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldstereo_cli.errors import BackendError, OutOfMemory
+from worldstereo_cli.errors import BackendError
 from worldstereo_cli.geometry.cameras import Cameras
 from worldstereo_cli.geometry.gaussians import Gaussians
 from worldstereo_cli.splatting.rasterize import reference
@@ -59,45 +59,31 @@ class CudaRasterizer:
         return CudaRasterizer()
 
     def render(self, gaussians: Gaussians, camera: Cameras) -> Rendering:
-        """Draw splats as one camera sees them (see `Rasterizer.render`).
-
-        Raises:
-            OutOfMemory: The GPU is full.
-        """
+        """Draw splats as one camera sees them (see `Rasterizer.render`)."""
         return self.render_and_inspect(gaussians, camera)[0]
 
     def render_and_inspect(self, gaussians: Gaussians, camera: Cameras) -> tuple[Rendering, dict[str, Any]]:
-        """Draw splats, and hand out what gsplat's densification strategies ask for.
-
-        Raises:
-            OutOfMemory: The GPU is full.
-        """
+        """Draw splats, and hand out what gsplat's densification strategies ask for."""
         import gsplat
 
         require_one_pinhole(camera)
-        try:
-            image, alpha, facts = gsplat.rasterization(
-                gaussians.means,
-                torch.nn.functional.normalize(gaussians.quaternions, dim=-1),
-                gaussians.scales_m,
-                gaussians.opacities,
-                gaussians.sh,
-                camera.camera_from_world.to(gaussians.means),
-                camera.intrinsics.to(gaussians.means),
-                camera.width_px,
-                camera.height_px,
-                near_plane=NEAR_M,
-                eps2d=DILATION_PX2,
-                sh_degree=round(gaussians.sh.shape[1] ** 0.5) - 1,
-                render_mode="RGB+ED",
-                rasterize_mode="classic",
-                packed=False,
-            )
-        except torch.cuda.OutOfMemoryError as error:
-            raise OutOfMemory(
-                f"The GPU cannot draw {len(gaussians)} splats at {camera.width_px}x{camera.height_px}.",
-                remedy="Use fewer: --set reconstruct.max_splats=300000",
-            ) from error
+        image, alpha, facts = gsplat.rasterization(
+            gaussians.means,
+            gaussians.quaternions,
+            gaussians.scales_m,
+            gaussians.opacities,
+            gaussians.sh,
+            camera.camera_from_world.to(gaussians.means),
+            camera.intrinsics.to(gaussians.means),
+            camera.width_px,
+            camera.height_px,
+            near_plane=NEAR_M,
+            eps2d=DILATION_PX2,
+            sh_degree=round(gaussians.sh.shape[1] ** 0.5) - 1,
+            render_mode="RGB+ED",
+            rasterize_mode="classic",
+            packed=False,
+        )
         planes = image[0].permute(2, 0, 1)
         return Rendering(planes[:3], planes[3], alpha[0, :, :, 0]), facts
 
