@@ -98,6 +98,25 @@ def test_what_does_not_fit_is_said_and_left_out(
     assert "resident    does not fit: resident weights, at most" in capsys.readouterr().out
 
 
+def test_a_row_that_fails_is_said_and_does_not_cost_the_others(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = RandomParts.transformer
+
+    def refusing(parts: RandomParts, plan, *given):
+        if plan.tier == "resident":
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 33 GiB.")
+        return whole(parts, plan, *given)
+
+    monkeypatch.setattr(RandomParts, "transformer", refusing)
+    say = Lines(quiet=False)
+    results = measure_tiers(TINY, CPU, torch.float32, say)
+    assert set(results) == {"eight-bit", "profile"} and list(say.failed) == ["resident"]
+    said = capsys.readouterr().out
+    assert "resident failed: OutOfMemory: The GPU ran out of memory with resident weights" in said
+    assert "\neight-bit" in said and "Tried to allocate" not in said
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench-video"]) == 5

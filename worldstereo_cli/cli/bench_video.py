@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import gc
 import json
+import time
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
 from worldstereo_cli.cli import options as o
-from worldstereo_cli.errors import BackendError
+from worldstereo_cli.errors import BackendError, WorldStereoError
 
 if TYPE_CHECKING:
     import torch
 
-    from worldstereo_cli.evaluation.bench_video import KernelTime, VideoBenchRow
+    from worldstereo_cli.evaluation.bench_video import Profile, VideoBenchRow
     from worldstereo_cli.evaluation.random_video import VideoSize
 
 _GIB = 1 << 30
+_Arguments = ParamSpec("_Arguments")
+_ResultT = TypeVar("_ResultT")
 
 
 def bench_video(
@@ -28,7 +32,10 @@ def bench_video(
     ] = True,
     as_json: o.AsJson = False,
 ) -> None:
-    """Time the released video model on this GPU, with random weights: no download, no picture."""
+    """Time the released video model on this GPU, with random weights: no download, no picture.
+
+    What fails is said, and the rest is measured all the same; the exit code is then 1.
+    """
     import torch
 
     from worldstereo_cli.evaluation.random_video import VideoSize
@@ -43,17 +50,20 @@ def bench_video(
     card = torch.cuda.get_device_name(device)
     say.title(card, torch.__version__, size.num_keyframes, references)
     results: dict[str, Any] = {"card": card, "torch": torch.__version__, "weights": "random"}
+    began = time.perf_counter()
     results |= measure_tiers(size, device, torch.bfloat16, say)
     if precision:
         results |= measure_precision(size, device, say)
+    results |= {"failed": say.failed, "seconds": round(time.perf_counter() - began, 1)}
+    say(f"all of this took {results['seconds']:.0f} s")
     if as_json:
         typer.echo(json.dumps(results, indent=1))
+    if say.failed:
+        raise typer.Exit(1)
 
 
 def measure_tiers(size: VideoSize, device: torch.device, dtype: torch.dtype, say: Lines) -> dict[str, Any]:
     """Measure every way to store the weights that fits, and profile the first."""
-    import torch
-
     from worldstereo_cli.evaluation import bench_video as bench
     from worldstereo_cli.evaluation.random_video import RandomParts
     from worldstereo_cli.models.video.footprint import TIERS
@@ -65,42 +75,48 @@ def measure_tiers(size: VideoSize, device: torch.device, dtype: torch.dtype, say
         if plan.peak_bytes > plan.available_bytes:
             say(f"{tier:<12}does not fit: {plan.describe()}")
             continue
-        row = bench.bench_tier(parts, size, tier)
-        results[tier] = asdict(row)
-        say.row(tier, row)
-        if "profile" not in results:
-            profile = bench.profile_clip(parts, size, tier)
-            results["profile"] = asdict(profile)
-            say.profile("where the time of a clip with one step goes", profile.kinds)
-            say.profile("the longest kernels", profile.kernels)
+        row = say.attempt(tier, bench.bench_tier, parts, size, tier)
+        if row is not None:
+            results[tier] = asdict(row)
+            say.row(tier, row)
+        if row is not None and "profile" not in results:
+            profile = say.attempt("profile", bench.profile_clip, parts, size, tier)
+            results["profile"] = None if profile is None else asdict(profile)
+            say.profile(profile)
         # The next way is to find the memory as this one found it.
         del parts
-        gc.collect()
-        torch.cuda.empty_cache()
+        _free_memory()
     return results
 
 
 def measure_precision(size: VideoSize, device: torch.device, say: Lines) -> dict[str, Any]:
-    """Measure the difference from float32, where that fits."""
-    import torch
-
+    """Measure the difference from float32."""
     from worldstereo_cli.evaluation.bench_video import precision_ratio
 
     what = "difference from float32 on four layers, against plain bfloat16"
-    try:
-        ratio = precision_ratio(size, device)
-    except torch.OutOfMemoryError:
-        say(f"{what}: float32 does not fit")
+    ratio = say.attempt(what, precision_ratio, size, device)
+    _free_memory()
+    if ratio is None:
         return {}
     say(f"{what}: {ratio:.2f}")
     return {"precision_ratio": ratio}
 
 
+def _free_memory() -> None:
+    """Let go of what nothing refers to, on the GPU too."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
 class Lines:
-    """Says results as they come."""
+    """Says results as they come, and what could not be measured."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
+        self.failed: dict[str, str] = {}
+        """Why each measurement that failed did."""
 
     def __call__(self, line: str) -> None:
         """Say a line."""
@@ -122,8 +138,30 @@ class Lines:
             f"{row.warm_up_s:>14.1f}"
         )
 
-    def profile(self, title: str, times: list[KernelTime]) -> None:
+    def attempt(
+        self,
+        what: str,
+        measure: Callable[_Arguments, _ResultT],
+        *given: _Arguments.args,
+        **named: _Arguments.kwargs,
+    ) -> _ResultT | None:
+        """Measure; None if the device or a library refuses, which is said and must not cost the rest."""
+        try:
+            return measure(*given, **named)
+        except (RuntimeError, WorldStereoError) as error:
+            # Torch's own errors, memory and compilers included, are RuntimeErrors.
+            reason = (str(error).strip().splitlines() or [""])[0]
+            self.failed[what] = f"{type(error).__name__}: {reason}"
+        self(f"{what} failed: {self.failed[what]}")
+        return None
+
+    def profile(self, profile: Profile | None) -> None:
         """Say where time goes."""
-        self(f"  {title}:")
-        for time in times:
-            self(f"    {1000 * time.seconds:>9.1f} ms {time.calls:>6} calls  {time.name[:90]}")
+        if profile is None:
+            return
+        titles = ("where the time of a clip with one step goes", "the longest kernels")
+        for title, times in zip(titles, (profile.kinds, profile.kernels), strict=True):
+            self(f"  {title}:")
+            for kernel in times:
+                milliseconds = 1000 * kernel.seconds
+                self(f"    {milliseconds:>9.1f} ms {kernel.calls:>6} calls  {kernel.name[:90]}")
