@@ -147,11 +147,19 @@ def _cast(value: PretendCuda, dtype: torch.dtype) -> torch.Tensor:
 @contextmanager
 def pretend_cuda() -> Iterator[None]:
     """Make `cuda` a device, as far as tensors of this module go."""
+    overwritten = torch.__future__.get_overwrite_module_params_on_conversion()
+    # Parameters of a module that moves become new ones: the old ones cannot turn into another class.
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
     with (
         patch.object(torch.cuda, "is_available", lambda: True),
         patch.object(torch.cuda, "empty_cache", lambda: None),
         patch.object(torch.cuda, "get_rng_state", lambda device: None),
         patch.object(torch.cuda, "set_rng_state", lambda state, device: None),
+        # Wrapped tensors have no inference mode.
+        patch.object(torch._C, "_InferenceMode", lambda mode: torch.no_grad()),
         _Mode(),
     ):
-        yield
+        try:
+            yield
+        finally:
+            torch.__future__.set_overwrite_module_params_on_conversion(overwritten)
