@@ -158,6 +158,17 @@ def check_depth(recipe: Recipe, *, of_photo: bool, of_frames: bool) -> None:
         require_depth_weights(frames, "")
 
 
+def check_rasterizer(device: str) -> None:
+    """See that splats can be drawn on a device, before any stage runs.
+
+    Raises:
+        BackendError: They cannot.
+    """
+    from worldstereo_cli.splatting.rasterize.factory import check_rasterizer
+
+    check_rasterizer(device)
+
+
 def clip_cost(recipe: Recipe, device: str) -> tuple[float, float] | None:
     """Return what a model takes for one path: seconds, and 10^6 bytes of its device; None for `warp`.
 

@@ -120,6 +120,8 @@ class _Run:
             needs = bindings.check_backends(self.binding.recipe, self.device)
             if needs is not None:
                 reporter.note(f"{self.binding.recipe.generate.backend}: {needs}")
+        if "reconstruct" in building:
+            bindings.check_rasterizer(self.device)
         of_photo = "lift" in building and self.binding.depth_file is None
         bindings.check_depth(self.binding.recipe, of_photo=of_photo, of_frames="generate" in building)
 

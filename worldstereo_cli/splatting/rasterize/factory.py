@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+
+from worldstereo_cli.errors import BackendError
 from worldstereo_cli.splatting.rasterize.protocol import Rasterizer
 
 
@@ -26,3 +29,16 @@ def rasterizer_for(device: str) -> Rasterizer:
             return CudaRasterizer.load()
         case other:
             raise ValueError(f"Expected cpu or cuda, got {other!r}.")
+
+
+def check_rasterizer(device: str) -> None:
+    """See that the rasteriser of a device is installed, without compiling it.
+
+    Raises:
+        BackendError: It is not.
+    """
+    if device.startswith("cuda") and importlib.util.find_spec("gsplat") is None:
+        raise BackendError(
+            "Splats on a GPU are drawn by gsplat, which is not installed.",
+            remedy="pip install 'worldstereo[cuda]', or use --device cpu.",
+        )
