@@ -62,30 +62,26 @@ def room(width_px: int, height_px: int) -> tuple[Picture, Target]:
     return picture, photo_target(picture, Beliefs())
 
 
-def grown_room(
-    device: str, size_px: tuple[int, int], num_splats: tuple[int, int], iterations: int
-) -> dict[str, tuple[int, float]]:
-    """Fit few splats to a room, alone and with growth up to a limit; return counts and decibels."""
+def fitted_room(
+    device: str, size_px: tuple[int, int], num_splats: int, iterations: int, limit: int | None
+) -> tuple[int, float, float]:
+    """Fit few splats to a room; return how many there are then, and decibels before and after."""
     picture, target = room(*size_px)
-    few = splats_from_picture(picture, SplatStyle(), num_splats[0]).to(device)
+    few = splats_from_picture(picture, SplatStyle(), num_splats).to(device)
     rasterizer, target = CudaRasterizer.load(), target.to(device)
-    growth = GrowthStrategy(rasterizer, iterations, num_splats[1], 3.0)
-    splats_after = {"start": few}
-    for name, strategy in (("alone", None), ("grown", growth)):
-        start = PacedSplats.of(few, SplatStyle().sigma_spacings, 1.0)
-        settings = FitSettings(iterations)
-        done = fit(start, [target], settings, rasterizer, growth=strategy, seed=0, progress=silent)
-        splats_after[name] = done.splats.gaussians
-    drawn = {name: rasterizer.render(g, target.camera).rgb for name, g in splats_after.items()}
-    return {name: (len(splats_after[name]), psnr_db(drawn[name], target.image)) for name in drawn}
+    growth = None if limit is None else GrowthStrategy(rasterizer, iterations, limit, 3.0)
+    start = PacedSplats.of(few, SplatStyle().sigma_spacings, 1.0)
+    settings = FitSettings(iterations)
+    done = fit(start, [target], settings, rasterizer, growth=growth, seed=0, progress=silent).splats.gaussians
+    before, after = (psnr_db(rasterizer.render(g, target.camera).rgb, target.image) for g in (few, done))
+    return len(done), before, after
 
 
 def test_a_fit_grows_splats_and_keeps_the_limit(cuda: str) -> None:
-    result = grown_room(cuda, (48, 36), (200, 350), 40)
-    assert result["start"][0] <= 200 and result["alone"][0] <= 200
+    count, before, after = fitted_room(cuda, (48, 36), 200, 40, limit=350)
     # Between the hardest pulled and the limit lie only splats that are pulled equally.
-    assert 340 < result["grown"][0] <= 350
-    assert result["grown"][1] > result["start"][1] + 3
+    assert 340 < count <= 350
+    assert after > before + 3
 
 
 def test_equal_seeds_grow_alike(cuda: str) -> None:
@@ -105,9 +101,10 @@ def test_equal_seeds_grow_alike(cuda: str) -> None:
 
 @pytest.mark.gpu
 def test_splats_that_have_grown_show_what_the_first_ones_could_not() -> None:
-    result = grown_room("cuda", (192, 128), (3000, 12000), 300)
-    assert 3000 < result["grown"][0] <= 12000
-    assert result["grown"][1] > result["alone"][1] + 3
+    alone, grown = (fitted_room("cuda", (192, 128), 3000, 300, limit) for limit in (None, 12000))
+    assert alone[0] <= 3000 < grown[0] <= 12000
+    # With gsplat's kernels in torch: 42.8 and 52.4 dB.
+    assert grown[2] > alone[2] + 3
 
 
 def test_splats_that_stay_do_not_grow_and_new_ones_take_after_their_parents(cuda: str) -> None:
