@@ -180,7 +180,8 @@ def test_on_a_gpu_the_stage_makes_what_it_makes_on_a_cpu(cuda: str, tmp_path: Pa
         for device in ("cpu", cuda)
     ]  # fmt: skip
     assert [m.metrics["rasterizer"] for m in made] == ["numba", "gsplat"]
-    assert len(made[0].splats) == len(made[1].splats)
+    # A splat that hardly shows may be pruned on one of them alone.
+    assert len(made[1].splats) == pytest.approx(len(made[0].splats), rel=0.005)
     for name in ("psnr_photo_db", "psnr_reload_db"):
         assert made[1].metrics[name] == pytest.approx(made[0].metrics[name], abs=0.1), name
     assert made[1].metrics["hole_percent_orbit_10deg"] == pytest.approx(

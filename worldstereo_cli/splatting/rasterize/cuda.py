@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -41,7 +43,9 @@ class CudaRasterizer:
                 "This torch sees no CUDA device.", remedy="Use --device cpu, or install torch with CUDA."
             )
         try:
-            from gsplat.cuda import _backend
+            # While it compiles, gsplat says so on the standard output, which is for results.
+            with redirect_stdout(sys.stderr):
+                from gsplat.cuda import _backend
         except ImportError as error:
             raise BackendError(
                 f"gsplat cannot be imported: {error}", remedy="pip install 'worldstereo[cuda]'"
