@@ -49,9 +49,10 @@ def test_a_cloud_over_the_ridge_is_sky_and_snow_below_it_is_not(backend: Embedde
     height, width = sky.shape
     cloud = sky[height // 10 : 7 * height // 20, 3 * width // 20 : 7 * width // 20]
     snow = sky[6 * height // 10 : 78 * height // 100, 62 * width // 100 :]
-    # Weights that had seen neither called two thirds of this cloud terrain, and a fifth of the snow sky.
-    assert float(cloud.mean()) > 0.85
-    assert float(snow.mean()) < 0.03
+    # Weights that had seen neither called two thirds of this cloud terrain, and a fifth of the snow sky;
+    # these call a tenth of it terrain, and some snow sky, before what they are sure of decides.
+    assert float(cloud.mean()) > 0.95
+    assert float(snow.mean()) < 0.005
 
 
 def test_the_same_photo_gives_the_same_depth(backend: EmbeddedDepth) -> None:

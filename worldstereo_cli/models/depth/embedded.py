@@ -20,6 +20,7 @@ from worldstereo_cli.errors import BackendError
 from worldstereo_cli.models.depth.eight_bit import from_eight_bit
 from worldstereo_cli.models.depth.network import DepthNetwork, DepthNetworkShape, RawDepth, working_size
 from worldstereo_cli.models.depth.protocol import DepthEstimate
+from worldstereo_cli.models.depth.settle_sky import settle_sky
 from worldstereo_cli.models.depth.upsample import upsample_along_edges
 
 DEFAULT_WEIGHTS = "depth-small"
@@ -133,7 +134,8 @@ def infer(network: DepthNetwork, image: Float[Tensor, "3 h w"], config: Embedded
     raw = network(batch)
     if config.mirrored:
         raw = _fold_mirror(raw)
-    maps = torch.stack([draw_in_far(raw.log_depth[0], raw.sky_logit[0] > 0), raw.sky_logit[0]])
+    sky_logit = settle_sky(raw.sky_logit[0], small[0])
+    maps = torch.stack([draw_in_far(raw.log_depth[0], sky_logit > 0), sky_logit])
     if size != (height, width):
         maps = upsample_along_edges(maps, small[0], image.float())
     return RawDepth(maps[:1], maps[1:], raw.log_focal, raw.log_scale)
