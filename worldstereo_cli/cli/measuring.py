@@ -219,7 +219,8 @@ def _print_memory(name: str, score: dict[str, Any]) -> None:
     typer.echo(
         f"{name}: F at 5 cm {score['f_score']:.3f} (precision {score['precision']:.3f}, recall "
         f"{score['recall']:.3f}); all frames fused with true depth {score['fused_f_score']:.3f}; views of "
-        f"the first round lose {score['rerender_loss_db']:.2f} dB"
+        f"the first round lose {score['rerender_loss_db']:.2f} dB, the worst "
+        f"{score['worst_rerender_loss_db']:.2f}"
     )
     typer.echo(f"{'round':>7}{'F':>8}{'new off by':>12}{'points':>10}{'removed':>9}{'dropped':>9}{'s':>7}")
     for number, row in enumerate(score["rounds"], start=1):

@@ -60,7 +60,9 @@ class MemoryScore:
     fused_f_score: float
     """Of all frames lifted with their true depth."""
     rerender_loss_db: float
-    """What the views of the first round lose when they are drawn from the last cloud, not the first."""
+    """What the views of the first round lose when they are drawn from the last cloud, not the first: mean."""
+    worst_rerender_loss_db: float
+    """Of the view that loses most."""
     rounds: list[RoundScore] = field(default_factory=list)
 
 
@@ -165,13 +167,15 @@ def score_memory(case: MemoryCase, depth: DepthBackend, progress: Progress = sil
             )
         )
     last = history[-1][0].cloud
+    losses = _rerender_losses(case, history[0][0].cloud, last)
     precision, recall, f = f_score(last.points, case.truth)
     return MemoryScore(
         precision,
         recall,
         f,
         f_score(fused_points(case, so_far), case.truth)[2],
-        _rerender_loss(case, history[0][0].cloud, last),
+        fmean(losses),
+        max(losses),
         rounds,
     )
 
@@ -211,8 +215,8 @@ def _lifted(case: MemoryCase, i: int) -> Cloud:
     )
 
 
-def _rerender_loss(case: MemoryCase, first: Cloud, last: Cloud) -> float:
-    """Draw the views of the first round from two clouds, and return by how much the later is worse, dB."""
+def _rerender_losses(case: MemoryCase, first: Cloud, last: Cloud) -> list[float]:
+    """Draw the photo's view and the first round's from two clouds; return what the later loses, dB."""
     cameras = case.cameras[[0, *case.rounds[0]]]
     images = case.images[[0, *case.rounds[0]]]
     before, after = (render_surface(cloud, cameras, SurfaceStyle()) for cloud in (first, last))
@@ -221,7 +225,7 @@ def _rerender_loss(case: MemoryCase, first: Cloud, last: Cloud) -> float:
         shown = ~before.hole[i]
         a, b = (float(((r.rgb[i] - images[i]) ** 2).mean(0)[shown].mean()) for r in (before, after))
         losses.append(10 * float(np.log10(max(b, 1e-10) / max(a, 1e-10))))
-    return fmean(losses)
+    return losses
 
 
 def _thin(points: Float[Tensor, "p 3"], side_m: float) -> np.ndarray:

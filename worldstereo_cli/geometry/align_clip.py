@@ -13,6 +13,7 @@ from worldstereo_cli.geometry.align import (
     MIN_SUPPORT,
     Alignment,
     agrees,
+    align_inverse_depth,
     best_line,
     checked_across,
 )
@@ -88,8 +89,8 @@ def align_clip(clip: ClipEstimates) -> list[Alignment]:
         reference_m=_smoothed(torch.where(clip.trusted, clip.reference_m, 0.0)),
     )
     lines = [
-        best_line(1 / clip.estimated_m[i][t].double(), 1 / clip.reference_m[i][t].double())
-        for i, t in enumerate(clip.trusted)
+        align_inverse_depth(*frame)
+        for frame in zip(clip.estimated_m, clip.reference_m, clip.trusted, strict=True)
     ]
     lines = _spread(clip, nodes, lines)
     refined = _refined(clip, nodes, lines)

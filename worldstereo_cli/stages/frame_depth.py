@@ -25,6 +25,9 @@ _MIN_AGREEING = 0.3
 """As for a line in inverse depth: two depths of one place agree within 5 % at least so often."""
 _MIN_OVERLAP_FRAC = 0.05
 """A frame that shows less of the cloud cannot be held against it."""
+_VOTER_AGREES = 0.9
+"""Share of what a frame and the cloud both show that must agree before the frame may see through points.
+Estimates that err by more than votes tolerate vote right surface away: 1.9 dB of earlier views were lost."""
 _ONE_SHELL = 0.9
 """Depth beyond this share of the sky's shell is a convention, by which nothing is aligned."""
 
@@ -53,7 +56,8 @@ class FrameDepth:
     """As `depth_m`, but where a frame sees something well before what the cloud shows, that: the frame is
     no evidence of free space behind it."""
     witness_m: Float[Tensor, "w h w"]
-    """What frames say by themselves, holes or not; 0 where unknown. May be of no frame at all."""
+    """What frames that agree with the cloud say by themselves, holes or not; 0 where unknown. May be of no
+    frame at all."""
     witness_cameras: Cameras
     report: list[dict[str, Any]]
     """One entry for each frame that was looked at, for `round.json`."""
@@ -67,6 +71,10 @@ def given_depth(clip: ClipPictures, depth_m: Float[Tensor, "n h w"]) -> FrameDep
     Args:
         clip: The frames.
         depth_m: At the scene's size; the cloud's own where the backend's clip does not reach.
+
+    Such frames cast no free-space votes. A backend that knows depth (`warp`) has it from the cloud: in
+    its holes surfaces are continued so that they hide nothing seen, and everywhere else it repeats the
+    cloud. Were it a witness, the cloud would confirm its own floaters, and a guess could remove a surface.
     """
     control, report, dropped = clip.control, [], []
     depth = torch.where(control.hole, depth_m, control.depth_m)
@@ -81,7 +89,6 @@ def given_depth(clip: ClipPictures, depth_m: Float[Tensor, "n h w"]) -> FrameDep
             report.append({"frame": i, "support_frac": round(agreeing, 5), "problem": problem})
             dropped.append(i)
             depth[i] = torch.where(control.hole[i], 0.0, control.depth_m[i])
-    # Where the cloud shows something, such depth is usually the cloud's own, and no witness of it.
     evidence = _evidence(depth, depth_m)
     return FrameDepth(depth, evidence, depth_m[:0], clip.cameras[[]], report, dropped)
 
@@ -122,10 +129,22 @@ def estimated_depth(
         if wrong[i]
     ]
     dropped = sorted(entry["frame"] for entry in report if entry["problem"])
-    kept = [k for k, i in enumerate(good) if lines[i].borrowed_from is None]
+    kept = [
+        k for k, i in enumerate(good) if lines[i].borrowed_from is None and _may_vote(clip, i, witness[k])
+    ]
     cameras = clip.cameras[[good[k] for k in kept]]
     report = sorted(report, key=lambda entry: entry["frame"])
     return FrameDepth(depth, evidence, witness[kept], cameras, report, dropped)
+
+
+def _may_vote(clip: ClipPictures, i: int, own_m: Float[Tensor, "h w"]) -> bool:
+    """Tell whether a frame sees what the cloud shows so nearly alike that it may contradict it elsewhere."""
+    both = ~clip.control.hole[i] & (own_m > 0)
+    if float(both.float().mean()) < _MIN_OVERLAP_FRAC:
+        return False
+    reference = clip.control.depth_m[i][both]
+    alike = (own_m[both] - reference).abs() <= VOTE_TOLERANCE * reference
+    return float(alike.float().mean()) >= _VOTER_AGREES
 
 
 def _evidence(depth_m: Float[Tensor, "*n"], own_m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:

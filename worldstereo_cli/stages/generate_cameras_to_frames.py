@@ -211,8 +211,8 @@ def _cloud_facts(cloud: Cloud) -> dict[str, object]:
     area = cloud.spacing_m.double() ** 2 * ~cloud.sky
     return {
         "num_points": len(cloud),
-        "num_seen_points": int((cloud.round_index == 0).sum()),
-        "num_invented_points": int((cloud.round_index > 0).sum()),
+        "num_seen_points": int((~invented).sum()),
+        "num_invented_points": int(invented.sum()),
         "points_by_round": torch.bincount(cloud.round_index.long()).tolist(),
         "invented_area_percent": round(100 * float(area[invented].sum() / area.sum().clamp_min(1e-12)), 2),
         "mean_confidence": {"seen": _mean(cloud, ~invented), "invented": _mean(cloud, invented)},
