@@ -1,5 +1,6 @@
 """What cannot work is refused in two lines with its exit code; nothing is lost, and nothing half done."""
 
+import json
 import os
 import shutil
 import struct
@@ -131,7 +132,7 @@ def test_a_photo_of_20000_pixels_is_made_smaller_and_said(tmp_path, tiny, capsys
         (["--from", "recon"], 3, "'recon' is not a stage", "Did you mean reconstruct?"),
         (["--from", "generate", "--until", "plan"], 3, "comes after --until plan", "The order is lift"),
         (["--force", "generate", "--until", "plan"], 3, "not among the selected", "--from"),
-        (["--from", "generate"], 4, "lift does not exist", "Run the stage that makes lift"),
+        (["--from", "generate"], 4, "is not finished: it has no lift yet", "worldstereo run IMAGE --out"),
         (["--trajectory", "obrit"], 4, "'obrit' is neither", "Did you mean orbit?"),
         (["--trajectory", "orbit:nan"], 4, "'nan' is not an amount", "orbit:10"),
         (["--trajectory", ""], 4, "'' is neither a preset nor a file", "a preset"),
@@ -165,13 +166,18 @@ def test_a_choice_that_cannot_be_is_refused_before_anything_is_made(
         (["run", "{scene}/scene.json", "-o", "x"], "not a picture"),
         (["plan", "{photo}"], "is not a scene: it is a file"),
         (["info", "{photo}"], "is not a scene: it is a file"),
-        (["info", "{scene}/none"], "is not a scene: it does not exist"),
-        (["view", "{photo}"], "does not exist"),
+        (["info", "{scene}/none"], "There is no "),
+        (["view", "nope"], "There is no nope."),
+        (["plan", "nope"], "There is no nope."),
+        (["export", "nope", "--to", "ply"], "There is no nope."),
+        (["view", "{scene}/lift"], "is not a scene: it has no scene.json"),
+        (["view", "{scene}"], "is not finished: it has no reconstruct yet"),
+        (["view", "{photo}"], "is not a scene: it is a file"),
         (["run", "{photo}", "-o", "{photo}"], "is a file, so no scene can be made there"),
         (["run", "{photo}", "-o", "{photo}/below"], "cannot be written: Not a directory"),
         (["generate", "{scene}/lift"], "is not a scene: it has no scene.json"),
-        (["reconstruct", "{scene}"], "generate does not exist"),
-        (["export", "{scene}", "--to", "ply"], "reconstruct does not exist"),
+        (["reconstruct", "{scene}"], "is not finished: it has no generate yet"),
+        (["export", "{scene}", "--to", "ply"], "is not finished: it has no reconstruct yet"),
         (["export", "{scene}", "--to", "obj"], "no export format 'obj'"),
     ],
 )
@@ -187,6 +193,36 @@ def test_a_path_of_the_wrong_kind_is_told(arguments, words, photo, planned, caps
 def test_a_place_that_cannot_be_written_is_told(photo, tiny, capsys):
     assert run(["run", str(photo), "-o", "/proc/self/scene", "-r", str(tiny)]) == 4
     assert "/proc/self/scene cannot be written" in card(capsys)[0]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["-t", "orbit:200"],
+        ["-t", "roll:1e9"],
+        ["--set", "seed=7", "-t", "zoom:0"],
+        ["--force", "-t", "orbit:200"],
+    ],
+)
+def test_a_refused_plan_loses_nothing_that_was_recorded_of_the_one_that_is_there(asked, planned, capsys):
+    before, recorded = contents(planned), (planned / "scene.json").read_bytes()
+    assert "seconds" in json.loads(recorded)["stages"]["plan"]
+    assert run(["plan", str(planned), *asked]) in (3, 4)
+    assert card(capsys)
+    assert contents(planned) == before
+    # Times and memory, too.
+    assert (planned / "scene.json").read_bytes() == recorded
+
+
+def test_what_fails_midway_is_recorded_as_far_as_it_came(planned, photo, tiny, capsys):
+    before = json.loads((planned / "scene.json").read_text())
+    changes = ["--set", "lift.long_side_px=112", "-t", "orbit:200", "--until", "plan"]
+    assert run(["run", str(photo), "-o", str(planned), "-r", str(tiny), *changes]) == 4
+    after = json.loads((planned / "scene.json").read_text())
+    assert after["recipe"]["lift"]["long_side_px"] == 112
+    assert after["recipe"]["plan"] == before["recipe"]["plan"]
+    assert after["stages"]["plan"] == before["stages"]["plan"]
+    assert after["stages"]["lift"] != before["stages"]["lift"]
 
 
 def trajectory(path: Path, poses: np.ndarray) -> None:
@@ -210,10 +246,7 @@ def test_a_trajectory_without_a_path_is_refused_and_the_lift_kept(
     arguments = ["run", str(photo), "-o", str(planned), "-r", str(tiny), "--until", "plan"]
     assert run([*arguments, "--trajectory", str(tmp_path / "path.npz")]) == 4
     assert words in card(capsys)[0]
-    # All but the record, which says what is being asked for.
-    assert {k: v for k, v in contents(planned).items() if k != "scene.json"} == {
-        k: v for k, v in before.items() if k != "scene.json"
-    }
+    assert contents(planned) == before
     assert run(arguments) == 0
     assert contents(planned) == before
 
@@ -288,14 +321,36 @@ def test_a_directory_in_the_place_of_a_file_is_told(name, planned, photo, tiny, 
     assert "Is a directory" in card(capsys)[0]
 
 
-@pytest.mark.parametrize("name", ["plan", "viewer.html"])
-def test_what_is_not_ours_is_not_replaced(name, tmp_path, photo, tiny, capsys):
-    mine = tmp_path / name / "thesis.txt" if name == "plan" else tmp_path / name
+@pytest.mark.parametrize("name", ["plan/thesis.txt", "viewer.html", "notes/thesis.txt", "thesis.txt"])
+def test_a_directory_that_holds_other_things_is_refused_and_left_alone(name, tmp_path, photo, tiny, capsys):
+    mine = tmp_path / name
     mine.parent.mkdir(exist_ok=True)
     mine.write_text("years of work")
-    assert run(["run", str(photo), "-o", str(tmp_path), "-r", str(tiny)]) == 4
-    assert f"is not a scene, but has a {name}" in card(capsys)[0]
-    assert mine.read_text() == "years of work"
+    (tmp_path / "zebra.txt").touch()
+    before = contents(tmp_path)
+    for command in ("run", "lift"):
+        assert run([command, str(photo), "-o", str(tmp_path), "-r", str(tiny)]) == 4
+        problem, remedy = card(capsys)
+        assert f"is not a scene and not empty: it holds {Path(name).parts[0]} and 1 more." in problem
+        assert f"--out {tmp_path}/scene" in remedy
+    assert contents(tmp_path) == before
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_what_a_run_killed_at_once_may_leave_is_no_hindrance(tmp_path, photo, tiny):
+    place = tmp_path / "scene"
+    (place / ".lift.draft-7").mkdir(parents=True)
+    for name in (".lock", ".scene.draft-7.json", ".DS_Store"):
+        (place / name).touch()
+    assert run(["run", str(photo), "-o", str(place), "-r", str(tiny), "--until", "lift"]) == 0
+    assert {path.name for path in place.iterdir()} == {".lock", ".DS_Store", "scene.json", "lift"}
+
+
+def test_scenes_are_not_made_inside_a_scene(planned, photo, tiny, capsys):
+    before = contents(planned)
+    assert run(["run", str(photo.parent), "-o", str(planned), "-r", str(tiny)]) == 4
+    assert "is a scene itself" in card(capsys)[0]
+    assert contents(planned) == before
 
 
 def test_another_photo_is_refused_but_an_edited_one_is_lifted_again(tmp_path, photo, tiny, capsys):

@@ -82,6 +82,17 @@ def test_scenes_may_lie_among_the_photos(folder):
     assert [photo.name for photo in photos_in(folder)] == ["a.png"]
 
 
+def test_a_folder_of_another_kind_with_a_photos_name_fails_that_photo_alone(folder, capfd):
+    (folder / "b.jpg").unlink()
+    (folder / "a").mkdir()
+    (folder / "a" / "letter.txt").write_text("mine")
+    arguments = ["run", str(folder), "-o", str(folder), "-r", str(folder.parent / "tiny.toml")]
+    assert run([*arguments, "--until", "lift"]) == 1
+    assert "is not a scene and not empty: it holds letter.txt." in capfd.readouterr().err
+    assert [path.name for path in (folder / "a").iterdir()] == ["letter.txt"]
+    assert (folder / "c d" / "lift" / "artifact.json").is_file()
+
+
 def test_clashing_names_are_refused_before_anything_is_made(folder, capsys):
     (folder / "A.webp").write_bytes(b"")
     assert run(command(folder)) == 4
@@ -96,7 +107,7 @@ def test_an_error_travels_between_processes_whole():
 
 def test_a_process_that_was_killed_is_told_as_out_of_memory():
     assert isinstance(_broken_down(-9), OutOfMemory)
-    assert "broke down with 1" in _broken_down(1).problem
+    assert "crashed with exit code 1" in _broken_down(1).problem
 
 
 def started(folder: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
@@ -129,7 +140,7 @@ def test_a_photo_whose_process_is_killed_fails_alone(folder):
     out, err = process.communicate()
     assert process.returncode == 1
     assert len(out.splitlines()) == 1
-    assert "was killed, most likely by the system for want of memory" in err
+    assert "was killed, most likely because the system ran out of memory" in err
     assert err.splitlines()[-1] == "1 of 2 photos done, 1 failed"
 
 

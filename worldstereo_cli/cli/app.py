@@ -86,7 +86,7 @@ def lift(
     device: o.Device = "auto",
     force: o.ForceThis = False,
 ) -> None:
-    """Photo to depth and a point cloud."""
+    """Estimate depth and lift the photo to a point cloud."""
     from worldstereo_cli.pipeline.run import RunOptions
     from worldstereo_cli.pipeline.scene_file import SCENE_FILE
 
@@ -103,7 +103,7 @@ def plan(
     trajectory: o.Trajectories = None,
     force: o.ForceThis = False,
 ) -> None:
-    """Cloud to camera paths."""
+    """Plan camera paths through the cloud."""
     from worldstereo_cli.pipeline.run import RunOptions
 
     chosen = _scene_recipe(scene, recipe, overrides, trajectory)
@@ -119,7 +119,7 @@ def generate(
     device: o.Device = "auto",
     force: o.ForceThis = False,
 ) -> None:
-    """Camera paths to frames that grow the cloud."""
+    """Generate frames along the paths, and grow the cloud with them."""
     from worldstereo_cli.pipeline.run import RunOptions
 
     chosen = _scene_recipe(scene, recipe, overrides, prompt=prompt)
@@ -134,7 +134,7 @@ def reconstruct(
     device: o.Device = "auto",
     force: o.ForceThis = False,
 ) -> None:
-    """Frames to Gaussian splats, the viewer page and the flythrough."""
+    """Fit Gaussian splats; write the viewer page and the flythrough."""
     from worldstereo_cli.pipeline.run import RunOptions
 
     chosen = _scene_recipe(scene, recipe, overrides)
@@ -148,8 +148,10 @@ def view(
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = True,
 ) -> None:
     """Look at a scene live, in a browser on this machine."""
+    from worldstereo_cli.pipeline.scene_file import require_scene
     from worldstereo_cli.viewer.live import serve
 
+    require_scene(scene)
     with suppress(KeyboardInterrupt):
         serve(scene, port=port, open_browser=open_page, announce=lambda line: typer.echo(line, err=True))
 
@@ -171,8 +173,10 @@ def export(
     ] = False,
 ) -> None:
     """Write a scene in the formats of other tools."""
+    from worldstereo_cli.pipeline.scene_file import require_scene
     from worldstereo_cli.viewer.export import export_scene
 
+    require_scene(scene)
     names = [name.strip() for name in formats.split(",") if name.strip()]
     for path in export_scene(scene, names, out or scene / "export", overwrite=overwrite):
         typer.echo(path)

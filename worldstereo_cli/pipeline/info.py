@@ -8,13 +8,14 @@ from statistics import fmean
 from typing import Any
 
 from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest
+from worldstereo_cli.artifacts.scene import scale_source
 from worldstereo_cli.errors import ArtifactError, BackendError
 from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE
 from worldstereo_cli.pipeline.reuse import STAGES, VIEW
 from worldstereo_cli.pipeline.scene_file import SceneFile
 
 _DEPTH_LICENCES = {
-    "embedded": "that of worldstereo, Apache-2.0",
+    "embedded": "Apache-2.0, shipped with worldstereo",
     "prior": "no weights",
     "file": "a file of yours",
     "depth-anything": "Apache-2.0 for the small model; see the model card of others",
@@ -48,6 +49,7 @@ def describe_scene(scene_dir: Path) -> dict[str, Any]:
     if isinstance(generated, Manifest):
         facts["seen"] = _seen(scene_dir / "generate", generated)
     if isinstance(lifted, Manifest):
+        facts["world"] = record.world | {"scale": scale_source(lifted.facts)}
         facts["made_by"] = _makers(lifted, generated if isinstance(generated, Manifest) else None)
     metrics = _json(scene_dir / "reconstruct" / "metrics.json")
     return facts | ({"metrics": metrics} if metrics else {})

@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from worldstereo_cli.artifacts.manifest import Manifest
+from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest
 from worldstereo_cli.artifacts.photo import photo_size
 from worldstereo_cli.errors import ArtifactError, InputError
 from worldstereo_cli.pipeline import bindings
 from worldstereo_cli.pipeline.estimate import Workload, estimate, setting_that_fits
 from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE, held, refuse_foreign
 from worldstereo_cli.pipeline.report import Reporter, SceneReport, StageReport
-from worldstereo_cli.pipeline.reuse import STAGES, VIEW, Decision, Selection
+from worldstereo_cli.pipeline.reuse import NOT_MADE, STAGES, VIEW, Decision, Selection
 from worldstereo_cli.pipeline.scene_file import SCENE_FILE, SceneFile
+from worldstereo_cli.pipeline.settings import flags_to_keep
 from worldstereo_cli.pipeline.summaries import summary
 from worldstereo_cli.pipeline.trouble import memory_limit_mb, peak_memory_mb, storage_words, trouble_in
 from worldstereo_cli.progress import Progress
@@ -56,6 +58,7 @@ def run_scene(
     # All that fails before the scene is touched comes first.
     run = _Run(photo, scene_dir, recipe, options)
     stages = run.planned()
+    run.tell_other_settings(stages, reporter)
     if not options.dry_run:
         run.check_backends(stages, reporter)
         run.warn_of_memory(stages, reporter)
@@ -113,6 +116,15 @@ class _Run:
             work = replace(self._workload, rounds_kept=kept)
         return [_planned(name, reason, work) for name, reason in reasons]
 
+    def tell_other_settings(self, planned: list[StageReport], reporter: Reporter) -> None:
+        """Say how the scene would keep its settings, where it is built anew with others."""
+        replaced = [r.name for r in planned if r.state == "planned" and self._is_there(r.name)]
+        flags = flags_to_keep(self.record.recipe, self.binding.recipe)
+        if replaced and flags:
+            reporter.note(
+                f"{self.binding.scene_dir} was made with other settings; to keep them: {' '.join(flags)}"
+            )
+
     def check_backends(self, planned: list[StageReport], reporter: Reporter) -> None:
         """See that the models of stages that will be built are there and fit."""
         building = {report.name for report in planned if report.state == "planned"}
@@ -144,8 +156,9 @@ class _Run:
         planned = self.planned()
         reporter.run_planned(planned)
         for report in planned:
-            if report.state == "planned":
-                self.record.stages[report.name] = {"state": "waiting"}
+            # What is there stays on record until it is replaced: the run may be refused before that.
+            if report.state == "planned" and not self._is_there(report.name):
+                self.record.await_stage(report.name, self.binding.recipe)
         self.record.write(self.binding.scene_dir)
         done = []
         for report in planned:
@@ -158,7 +171,16 @@ class _Run:
             self._enter(report)
             reporter.stage_ended(report)
             done.append(report)
+        self.record.recipe = self.binding.recipe
+        self.record.write(self.binding.scene_dir)
         return done
+
+    def _is_there(self, name: str) -> bool:
+        """Say whether a stage has left something that is finished, whatever it was made from."""
+        scene = self.binding.scene_dir
+        if name == VIEW:
+            return all((scene / output).is_file() for output in (VIEWER_PAGE, FLYTHROUGH))
+        return (scene / name / MANIFEST_NAME).is_file()
 
     @property
     def _workload(self) -> Workload:
@@ -174,15 +196,19 @@ class _Run:
         outputs = (VIEWER_PAGE, FLYTHROUGH)
         missing = [name for name in outputs if not (self.binding.scene_dir / name).is_file()]
         if len(missing) == len(outputs):
-            return "not there yet"
+            return NOT_MADE
         if any(decision.reason is not None for decision in decisions):
             return "the splats are new"
         if missing:
-            return f"{missing[0]} is not there yet"
+            return f"{missing[0]} is missing"
         entry = self.record.stages.get(VIEW, {})
         if entry.get("state") != "done":
             return "the last run was cut short"
-        return None if entry.get("made_from") == bindings.view_digest(self.binding) else "its recipe changed"
+        return (
+            None
+            if entry.get("made_from") == bindings.view_digest(self.binding)
+            else "settings or version changed"
+        )
 
     def _build(self, planned: StageReport, progress: Progress) -> StageReport:
         """Build one stage, or page and flythrough."""
@@ -216,9 +242,10 @@ class _Run:
             entry = known
         if report.name == VIEW:
             entry["made_from"] = bindings.view_digest(self.binding)
-        if "world" in facts:
+        if report.name == "lift" and self.binding.photo is not None:
+            self.record.input = _input(self.binding.photo, self.binding)
             self.record.world = dict(facts["world"])
-        self.record.stages[report.name] = entry
+        self.record.enter_stage(report.name, entry, self.binding.recipe)
         self.record.write(scene)
 
 
@@ -228,6 +255,10 @@ def _planned(name: str, reason: str | None, work: Workload | None) -> StageRepor
     return StageReport(name, "planned", reason, expected=estimate(name, work))
 
 
+def _input(photo: Path, binding: bindings.Binding) -> dict[str, Any]:
+    return {"path": str(photo.absolute()), "sha256": binding.photo_digest}
+
+
 def _open_record(binding: bindings.Binding, selection: Selection) -> SceneFile:
     """Read or begin the scene's record; refuse to mix two photos in one scene.
 
@@ -235,27 +266,21 @@ def _open_record(binding: bindings.Binding, selection: Selection) -> SceneFile:
     """
     scene, photo = binding.scene_dir, binding.photo
     if photo is None:
-        known = SceneFile.read(scene)
-        known.recipe = binding.recipe
-        return known
-    record = SceneFile({"path": str(photo.absolute()), "sha256": binding.photo_digest}, binding.recipe)
+        return SceneFile.read(scene)
+    given = _input(photo, binding)
     if not (scene / SCENE_FILE).is_file():
-        return record
+        return SceneFile(given, binding.recipe)
     known = SceneFile.read(scene)
     before = known.input.get("path"), known.input.get("sha256")
-    if (
-        before[1] != binding.photo_digest
-        and before[0] != record.input["path"]
-        and "lift" not in selection.forced
-    ):
+    is_other = before[1] != given["sha256"]
+    if is_other and before[0] != given["path"] and "lift" not in selection.forced:
         raise ArtifactError(
             f"{scene} was made from another photo ({before[0]}).",
             remedy="Choose another --out, or replace the scene with --force all.",
         )
-    if "lift" not in selection.names and before[1] != binding.photo_digest:
+    if is_other and "lift" not in selection.names:
         raise ArtifactError(
-            f"{scene} was lifted from other pixels than {photo} has now.",
+            f"{photo} has changed since {scene} was lifted.",
             remedy="Leave out --from, so that the photo is lifted again.",
         )
-    record.stages, record.world = known.stages, known.world
-    return record
+    return known

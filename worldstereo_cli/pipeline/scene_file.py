@@ -14,6 +14,19 @@ from worldstereo_cli.recipe import Recipe
 
 SCENE_FILE = "scene.json"
 
+_PARTS = {
+    "lift": ("lift",),
+    "plan": ("plan",),
+    "generate": ("generate", "memory", "prompt"),
+    "reconstruct": ("reconstruct",),
+    "view": ("view",),
+}
+"""What of a recipe each stage applies."""
+_PARTS_OF_ALL = ("name", "seed")
+
+
+_SCENES_ARE = "Pass the directory of a scene; this makes one: worldstereo run photo.jpg --out SCENE"
+
 
 @dataclass(slots=True)
 class SceneFile:
@@ -25,10 +38,22 @@ class SceneFile:
     input: dict[str, Any]
     """The photo's path and SHA-256."""
     recipe: Recipe
+    """Of each stage, the section that what is there was made with; of one that is not there yet, the section
+    that it is going to be made with."""
     world: dict[str, Any] = field(default_factory=dict)
     """The world frame as lift found it: levelled or not, and how."""
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By stage, in order: state (`done` or `waiting`); of what is done seconds, peak memory and summary."""
+
+    def await_stage(self, name: str, recipe: Recipe) -> None:
+        """Note a stage that is not there and is going to be made."""
+        self.enter_stage(name, {"state": "waiting"}, recipe)
+
+    def enter_stage(self, name: str, entry: dict[str, Any], recipe: Recipe) -> None:
+        """Note what became of a stage, and the part of a recipe that it was made with."""
+        parts = (*_PARTS_OF_ALL, *_PARTS[name])
+        self.recipe = self.recipe.model_copy(update={part: getattr(recipe, part) for part in parts})
+        self.stages[name] = entry
 
     def write(self, scene_dir: Path) -> None:
         """Write `scene.json`; a reader sees the old file or the new one."""
@@ -53,13 +78,8 @@ class SceneFile:
             ArtifactError: There is no scene, or its record is damaged or of another version.
         """
         path = scene_dir / SCENE_FILE
-        state = "is a file" if scene_dir.exists() else "does not exist"
-        where = "SCENE" if scene_dir.is_file() else scene_dir
         if not path.is_file():
-            raise ArtifactError(
-                f"{scene_dir} is not a scene: it {'has no ' + SCENE_FILE if scene_dir.is_dir() else state}.",
-                remedy=f"Make one with: worldstereo run photo.jpg --out {where}",
-            )
+            raise ArtifactError(_why_no_scene(scene_dir), remedy=_SCENES_ARE)
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(data["schema"], int):
@@ -80,3 +100,19 @@ class SceneFile:
                 f"{path} is damaged: {type(error).__name__}.",
                 remedy=f"Move it away and run again: worldstereo run photo.jpg --out {scene_dir}",
             ) from error
+
+
+def _why_no_scene(place: Path) -> str:
+    if not place.exists():
+        return f"There is no {place}."
+    return f"{place} is not a scene: it {'has no ' + SCENE_FILE if place.is_dir() else 'is a file'}."
+
+
+def require_scene(place: Path) -> None:
+    """Check that there is a scene, whatever state its record is in.
+
+    Raises:
+        ArtifactError: There is nothing, or something else.
+    """
+    if not (place / SCENE_FILE).exists():
+        raise ArtifactError(_why_no_scene(place), remedy=_SCENES_ARE)
