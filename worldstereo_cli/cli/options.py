@@ -50,7 +50,7 @@ Trajectories = Annotated[
         " spiral, lemniscate, forward, backward, strafe, rise, dolly-zoom, pan, tilt, roll, look-around,"
         " zoom. May be repeated. A file is a WorldStereo camera.json, a nerfstudio transforms.json, or an"
         " .npz or .json with w2c or c2w; the README has an example of each.",
-        show_default="orbit:16 and auto",
+        show_default="auto",
     ),
 ]
 DepthFile = Annotated[
