@@ -48,15 +48,16 @@ class PlanRecipe(_Section):
     may name its own, as in `orbit:40` or `strafe:-0.1`, which is flown as it is.
     """
 
-    trajectories: Annotated[tuple[str, ...], Field(min_length=1)] = ("orbit:16", "auto")
+    trajectories: Annotated[tuple[str, ...], Field(min_length=1)] = ("auto",)
     """`auto`, presets, `preset:amount`, or trajectory files, in order; each path becomes one round. `auto`
-    chooses the paths that uncover most beyond those named before it; a sway to both sides comes first, since
-    everybody who looks at a scene makes it. Presets: eloop, up, right, left, orbit, spiral, lemniscate,
-    forward, backward, strafe, rise, dolly-zoom, pan, tilt, roll, look-around, zoom."""
+    chooses the paths that uncover most beyond those named before it: of what people miss who sway about the
+    photo, and of the surface hidden behind things and beyond the frame. Presets: eloop, up, right, left,
+    orbit, spiral, lemniscate, forward, backward, strafe, rise, dolly-zoom, pan, tilt, roll, look-around,
+    zoom."""
     max_paths: Annotated[int, Field(ge=1, le=35)] = 2
     """So many paths `auto` chooses at most; each is a round of `generate`, which costs what the
     rest of planning does many times over. `worldstereo eval plan` tells what more of them uncover."""
-    min_gain_frac: Fraction = 0.1
+    min_gain_frac: Fraction = 0.04
     """`auto` ends when a path adds less than this part of all that is uncovered with it: what is left lies
     in slivers, which the splats cover as they are."""
     max_hole_frac: Annotated[float, Field(gt=0, le=1)] = 0.4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from worldstereo_cli.evaluation.planning import (
     Uncovered,
     cut_pieces,
     evaluate_planning,
+    missed_beside,
     new_points,
     summarise,
 )
@@ -33,11 +35,12 @@ from worldstereo_cli.stages.plan_cloud_to_cameras import plan
 
 def test_auto_uncovers_half_as_much_again_with_each_frame() -> None:
     rooms = [Furnished("living room", LIVING_ROOM), Furnished("tilted", LIVING_ROOM, scenes.camera(128, 128))]
-    scores = evaluate_planning(rooms, PlanRecipe(trajectories=("auto",)))
+    scores = evaluate_planning(rooms, PlanRecipe())
     for score in scores:
         assert score.per_frame("behind_cells") > 1.5, score
         assert score.auto.blocked_rays == 0
         assert score.auto.num_frames == 8 * score.auto.num_paths
+        assert score.auto.missed_beside_frac < 0.03, "a look to the side finds what some frame shows"
         assert score.fixed.num_paths == 4, "the fixed paths are all flown"
     means = summarise(scores).per_frame
     assert min(means.values()) > 1.5, means
@@ -47,7 +50,7 @@ def test_auto_uncovers_half_as_much_again_with_each_frame() -> None:
 def test_no_camera_is_in_or_behind_anything(boxes: list, tmp_path: Path) -> None:
     scene = Furnished("scene", boxes)
     scene.write_lift(tmp_path / "lift")
-    recipe = PlanRecipe(trajectories=("auto",), max_paths=6, min_gain_frac=0.0)
+    recipe = PlanRecipe(max_paths=6, min_gain_frac=0.0)
     made = plan(tmp_path / "lift", tmp_path / "plan", recipe, seed=0, progress=silent)
     assert len(made.paths) > 3
     for path in made.paths:
@@ -78,6 +81,23 @@ def test_what_a_frame_shows_anew_is_what_true_rays_say() -> None:
     assert float(beyond[:, 0].min()) == pytest.approx(5 * 0.57735, abs=0.05)
 
 
+def test_what_a_look_to_the_side_misses_is_what_no_frame_shows() -> None:
+    wall = Furnished("wall", [((-9.0, -9.0, 5.0), (9.0, 9.0, 5.1))], scenes.camera(192, 128))
+    anchor = Anchor(wall.camera, 5.0)
+    photo_only = missed_beside(wall, anchor, [wall.camera])
+    # Half the field of view is 30 degrees. On the axis's row, from 10 degrees aside and turned back by as
+    # much, the wall is seen from tan(-20) to tan(40) times 5 m cos(10), of which the photo shows to 2.89 m.
+    edge = (5 * math.tan(math.radians(30)) + 5 * math.sin(math.radians(10))) / (
+        5 * math.cos(math.radians(10))
+    )
+    beyond = math.tan(math.radians(30)) - math.tan(math.atan(edge) - math.radians(10))
+    assert photo_only == pytest.approx(beyond / (2 * math.tan(math.radians(30))), abs=0.02)
+    sway = preset_path("orbit", anchor, 12.0, 9)
+    assert missed_beside(wall, anchor, [wall.camera, sway]) < 0.002
+    right = preset_path("right", anchor, 12.0, 9)
+    assert missed_beside(wall, anchor, [wall.camera, right]) == pytest.approx(photo_only / 2, abs=0.005)
+
+
 def test_a_path_through_something_is_found_out() -> None:
     scene = Furnished("living room", LIVING_ROOM)
     anchor = Anchor(scene.camera, 3.0)
@@ -88,7 +108,7 @@ def test_a_path_through_something_is_found_out() -> None:
 
 
 def test_ratios_are_of_frames_and_their_means_geometric() -> None:
-    ours, theirs = Uncovered(2, 16, 100, 200, 1.0, 0), Uncovered(4, 32, 100, 100, 4.0, 1)
+    ours, theirs = Uncovered(2, 16, 100, 200, 1.0, 0, 0.01), Uncovered(4, 32, 100, 100, 4.0, 1, 0.5)
     score = PlanScore("a", ours, theirs)
     assert score.per_frame("behind_cells") == 2.0
     assert score.total("all_cells") == 2.0
@@ -97,6 +117,7 @@ def test_ratios_are_of_frames_and_their_means_geometric() -> None:
     assert summary.per_frame["behind_cells"] == pytest.approx(1.0)
     assert summary.total["area_m2"] == pytest.approx(0.25)
     assert summary.auto_frames == 16
+    assert summary.missed_beside_frac == pytest.approx(0.01)
     with pytest.raises(InputError, match="Nothing is hidden"):
         summarise([PlanScore("c", replace(ours, behind_cells=0), theirs)])
 
@@ -106,7 +127,7 @@ def test_ratios_are_of_frames_and_their_means_geometric() -> None:
     not any(shutil.which(name) for name in ("g++", "clang++", "c++")), reason="needs a C++ compiler"
 )
 def test_the_command_measures_generated_scenes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["eval", "plan", "--scenes", "1", "--json", "--set", 'plan.trajectories=["auto"]']) == 0
+    assert run(["eval", "plan", "--scenes", "1", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert len(report["scenes"]) == 5
     # One scene of each of five kinds.

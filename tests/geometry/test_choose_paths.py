@@ -11,7 +11,7 @@ from tests import scenes
 from worldstereo_cli.geometry.candidates import mean_parallax_depth, preset_candidates
 from worldstereo_cli.geometry.choose_paths import Budget, Field, choose_paths
 from worldstereo_cli.geometry.clearance import SurfaceDistance
-from worldstereo_cli.geometry.coverage import Coverage
+from worldstereo_cli.geometry.coverage import CoarseSurface, Coverage
 from worldstereo_cli.geometry.open_space import OpenSpace
 from worldstereo_cli.geometry.paths import Anchor
 from worldstereo_cli.geometry.unseen import CoarseView, guess_unseen
@@ -27,7 +27,7 @@ def field() -> Field:
     unseen = guess_unseen(coarse)
     space = OpenSpace(coarse, SurfaceDistance(scenes.cloud_of(view)), 0.1)
     near = mean_parallax_depth(view.depth_m, ~view.sky)
-    return Field(Anchor(photo, 4.0), near, unseen, Coverage(coarse, unseen), space)
+    return Field(Anchor(photo, 4.0), near, unseen, Coverage(CoarseSurface(coarse), unseen), space)
 
 
 def test_each_path_adds_less_than_the_one_before_and_no_other_would_add_more(field: Field) -> None:

@@ -47,6 +47,15 @@ def test_nobody_vouches_for_what_lies_far_beside_the_view() -> None:
     assert is_open(space, 15.0, -1.0, 30.0), "seen through"
 
 
+def test_who_moves_level_does_not_come_nearer_to_the_ground_and_who_sinks_does() -> None:
+    space = space_of(Furnished("field", [((-50.0, 1.5, -50.0), (50.0, 1.6, 50.0))], scenes.camera(96, 64)))
+    # The corner of the view shows the field 4.5 m away: 45 % of that to the side, 15 % of it lower.
+    assert is_open(space, 1.0, 0.0, 0.0)
+    assert not is_open(space, 1.0, 0.8, 0.0)
+    assert not is_open(space, 9.0, 0.0, 0.0), "nobody vouches for what is so far aside"
+    assert bool(space.in_sight(torch.tensor([[9.0, 0.0, 0.0]]))[0]), "but one could look from there"
+
+
 def test_paths_are_open_when_all_between_is() -> None:
     space = space_of(Furnished("room", LIVING_ROOM))
     straight = torch.tensor([[0.0, 0.0, 0.0], [0.0, -0.2, 1.5]])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests import scenes
-from worldstereo_cli.geometry.coverage import Coverage
+from worldstereo_cli.geometry.coverage import CoarseSurface, Coverage
 from worldstereo_cli.geometry.paths import Anchor, preset_path
 from worldstereo_cli.geometry.unseen import CoarseView, guess_unseen
 
@@ -81,7 +81,7 @@ def test_patches_of_the_wall_are_uncovered_where_true_rays_reach_them(name: str)
     unseen = guess_unseen(view)
     wall = unseen.behind & (unseen.points[:, 2] > 4)
     end = preset_path(name, Anchor(PHOTO, 4.0), 20.0, 3)[2]
-    uncovers = Coverage(view, unseen).look(end).uncovers[0]
+    uncovers = Coverage(CoarseSurface(view), unseen).look(end).uncovers[0]
     pixels, z = end.project(unseen.points)
     inside = ((pixels[0] >= 0) & (pixels[0] < torch.tensor([96.0, 64.0]))).all(-1) & (z[0] > 0)
     assert not uncovers[~inside].any()
@@ -97,7 +97,7 @@ def test_patches_of_the_wall_are_uncovered_where_true_rays_reach_them(name: str)
 def test_the_photo_itself_uncovers_nothing() -> None:
     view = coarse(scenes.room())
     unseen = guess_unseen(view)
-    looks = Coverage(view, unseen).look(PHOTO)
+    looks = Coverage(CoarseSurface(view), unseen).look(PHOTO)
     assert float(looks.hole_frac[0]) == 0
     # Half a pixel at the edges of the ball.
     assert float(looks.uncovers[0].float().mean()) < 0.03
@@ -105,7 +105,7 @@ def test_the_photo_itself_uncovers_nothing() -> None:
 
 def test_a_turned_head_sees_as_much_emptiness_as_it_turns() -> None:
     view = coarse(scenes.wall(3.0))
-    coverage = Coverage(view, guess_unseen(view))
+    coverage = Coverage(CoarseSurface(view), guess_unseen(view))
     turned = preset_path("pan", Anchor(PHOTO, 3.0), 10.0, 2)[1]
     # The right border lies at 30 degrees; at 20 degrees from the new axis, tan(20) of tan(30) is seen.
     expected = 0.5 * (1 - 0.36397 / 0.57735)

@@ -107,13 +107,18 @@ def eval_plan(
         rows = [asdict(score) for score in scores]
         typer.echo(json.dumps({"summary": asdict(summary), "scenes": rows}, indent=1))
         return
-    typer.echo(f"{'times as much a frame':<26}{'frames':>8}{'behind':>9}{'all':>9}{'area':>9}{'blocked':>9}")
+    titles = "".join(f"{title:>9}" for title in ("behind", "all", "area", "blocked", "beside"))
+    typer.echo(f"{'times as much a frame':<26}{'frames':>8}{titles}")
     for score in scores:
         ratios = "".join(f"{score.per_frame(m):>9.2f}" for m in MEASURES)
-        typer.echo(f"{score.scene:<26}{score.auto.num_frames:>8}{ratios}{score.auto.blocked_rays:>9}")
+        missed = f"{score.auto.missed_beside_frac:.1%}"
+        typer.echo(
+            f"{score.scene:<26}{score.auto.num_frames:>8}{ratios}{score.auto.blocked_rays:>9}{missed:>9}"
+        )
     for name, means in (("mean per frame", summary.per_frame), ("mean in all", summary.total)):
         ratios = "".join(f"{means[m]:>9.2f}" for m in MEASURES)
-        typer.echo(f"{name:<26}{summary.auto_frames:>8.1f}{ratios}{summary.blocked_rays:>9}")
+        missed = f"{summary.missed_beside_frac:.1%}"
+        typer.echo(f"{name:<26}{summary.auto_frames:>8.1f}{ratios}{summary.blocked_rays:>9}{missed:>9}")
 
 
 @eval_app.command("memory")

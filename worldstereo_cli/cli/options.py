@@ -49,7 +49,7 @@ Trajectories = Annotated[
         help="auto, a trajectory file, or a preset such as orbit or orbit:20: eloop, up, right, left, orbit,"
         " spiral, lemniscate, forward, backward, strafe, rise, dolly-zoom, pan, tilt, roll, look-around,"
         " zoom. May be repeated.",
-        show_default="orbit:16 and auto",
+        show_default="auto",
     ),
 ]
 DepthFile = Annotated[

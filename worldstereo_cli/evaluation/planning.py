@@ -26,6 +26,7 @@ from worldstereo_cli.artifacts.views import View
 from worldstereo_cli.errors import InputError
 from worldstereo_cli.geometry.cameras import Cameras, intrinsics_from_focal
 from worldstereo_cli.geometry.far import contract_far, far_field, shell_depth
+from worldstereo_cli.geometry.paths import Anchor, orbit_right
 from worldstereo_cli.geometry.rigid import look_at
 from worldstereo_cli.geometry.surface import Surface, cloud_from_surface
 from worldstereo_cli.progress import Progress, silent
@@ -45,6 +46,8 @@ _SAME = 0.02
 """A point this part behind what the photo saw there is on the same surface."""
 _FARTHEST_MEDIANS = 4
 """Area counts up to here: farther away one pixel is as large as a house."""
+BESIDE_DEG = 10.0
+"""So far to either side, about the point at median depth, a look must find hardly anything that is new."""
 _RAY_STEP = 4
 """Every fourth pose of the dense paths is joined to the next by a ray."""
 
@@ -82,6 +85,8 @@ class Uncovered:
     """All of it within four median depths, by cells of a 64th of the median depth."""
     blocked_rays: int
     """Pieces of the dense paths that a true surface cuts; frames from there on count, and show nothing."""
+    missed_beside_frac: float
+    """Share of pictures from `BESIDE_DEG` to either side that shows what neither photo nor frames do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,8 @@ class PlanSummary:
     per_frame: dict[str, float]
     total: dict[str, float]
     blocked_rays: int
+    missed_beside_frac: float
+    """Mean of what `auto` leaves; not a ratio."""
 
 
 MEASURES = ("behind_cells", "all_cells", "area_m2")
@@ -164,6 +171,7 @@ def summarise(scores: list[PlanScore]) -> PlanSummary:
         per_frame,
         total,
         sum(s.auto.blocked_rays for s in scores),
+        fmean(s.auto.missed_beside_frac for s in scores),
     )
 
 
@@ -193,6 +201,7 @@ def _planned(scene: TrueScene, lift_dir: Path, out: Path, recipe: PlanRecipe) ->
     behind, everything, area = [], [], []
     num_frames = 0
     blocked = 0
+    frames = [scene.camera]
     for path in paths:
         cut = cut_pieces(scene, path)
         blocked += len(cut)
@@ -200,6 +209,7 @@ def _planned(scene: TrueScene, lift_dir: Path, out: Path, recipe: PlanRecipe) ->
         num_frames += len(chosen)
         # What a camera sees after it went through something is none of the scene that people walk in.
         reached = [i for i in chosen if not cut or i <= cut[0]]
+        frames.append(path[reached])
         points, hidden, outside = new_points(scene, path[reached], photo_depth)
         offset = (points - scene.camera.centres[0]).double()
         degrees, cubes = _cells_by_distance(offset), torch.floor(offset * 64 / median_m).long()
@@ -214,7 +224,35 @@ def _planned(scene: TrueScene, lift_dir: Path, out: Path, recipe: PlanRecipe) ->
         _count(everything),
         _count(area) * (median_m / 64) ** 2,
         blocked,
+        missed_beside(scene, Anchor(scene.camera, median_m), frames),
     )
+
+
+def missed_beside(scene: TrueScene, anchor: Anchor, frames: list[Cameras]) -> float:
+    """Return the share of pictures from both sides of the photo that shows what no frame does.
+
+    Args:
+        scene: The truth; its sky does not count.
+        anchor: The photo, and the depth of the point that the sides are measured about.
+        frames: All cameras that count as having seen; of one size.
+    """
+    aside = torch.ones(1)
+    sides = [orbit_right(anchor, math.radians(angle), aside) for angle in (-BESIDE_DEG, BESIDE_DEG)]
+    looks = _coarse(_joined(sides))
+    depth = scene.depth(looks)
+    known = torch.isfinite(depth)
+    points = looks.unproject(torch.where(known, depth, 1.0))[known]
+    witnesses = _coarse(_joined(frames))
+    seen = torch.zeros(len(points), dtype=torch.bool)
+    for i, front in enumerate(scene.depth(witnesses)):
+        pixels, z = witnesses[i].project(points)
+        u, v = pixels[0].unbind(-1)
+        height, width = front.shape
+        inside = (z[0] > 0) & (u >= 0) & (v >= 0) & (u < width) & (v < height)
+        farthest = torch.nn.functional.max_pool2d(front[None], 3, 1, 1)[0]
+        behind = farthest[v.clamp(0, height - 1).long(), u.clamp(0, width - 1).long()]
+        seen |= inside & (z[0] <= (1 + _SAME) * behind)
+    return float((~seen).sum()) / depth.numel()
 
 
 def new_points(
@@ -226,8 +264,7 @@ def new_points(
         All surface points that are seen, world frame; whether something hid them in the photo; and
         whether they lay outside its frame.
     """
-    step = max(1, round(max(frames.width_px, frames.height_px) / _FRAME_PX))
-    small = frames.cropped_to(frames.width_px // step, frames.height_px // step)
+    small = _coarse(frames)
     depth = scene.depth(small)
     known = torch.isfinite(depth)
     points = small.unproject(torch.where(known, depth, 1.0))[known]
@@ -239,6 +276,19 @@ def new_points(
     seen = torch.nn.functional.max_pool2d(photo_depth[None], 3, 1, 1)[0]
     front = seen[v.clamp(0, height - 1).long(), u.clamp(0, width - 1).long()]
     return points, inside & (z[0] > (1 + _SAME) * front), ~inside
+
+
+def _coarse(cameras: Cameras) -> Cameras:
+    step = max(1, round(max(cameras.width_px, cameras.height_px) / _FRAME_PX))
+    return cameras.cropped_to(cameras.width_px // step, cameras.height_px // step)
+
+
+def _joined(cameras: list[Cameras]) -> Cameras:
+    return replace(
+        cameras[0],
+        world_from_camera=torch.cat([c.world_from_camera for c in cameras]),
+        intrinsics=torch.cat([c.intrinsics for c in cameras]),
+    )
 
 
 def cut_pieces(scene: TrueScene, path: Cameras) -> list[int]:

@@ -2,8 +2,9 @@
 
 Every candidate is looked along at a few poses, and the patches of unseen surface that it uncovers
 are noted. The path with the greatest weight is taken, its patches are struck off, and so on until
-a path adds little or the budget is spent. For sets that overlap this greedy choice reaches at least
-63 % of what the best choice of as many paths could.
+a path adds little or the budget is spent. Every path costs the same, a clip of as many frames as any
+other's, so that the path that uncovers most also does so with each frame. For sets that overlap this
+greedy choice reaches at least 63 % of what the best choice of as many paths could.
 
 Source: Nemhauser, Wolsey & Fisher, An analysis of approximations for maximizing submodular set
 functions, 1978; views chosen by what they newly uncover: Connolly, The determination of next best

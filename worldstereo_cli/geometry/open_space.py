@@ -23,7 +23,8 @@ the distance at which the border on that side shows a surface: what stands there
 towards the camera. The larger, the more a path can uncover, and the more often it meets something that
 nobody saw; `worldstereo eval plan` tells both."""
 TRUSTED_BELOW = 0.15
-"""The same below the view: things stand on the ground."""
+"""The same for how far a place lies below the view: things stand on the ground. A place that is level with
+the photo's camera is not nearer to them, however near the ground beside the view is."""
 _SAMPLES = 64
 """Places along the border that tell what lies beyond it."""
 _SECTOR = math.cos(math.radians(60))
@@ -41,7 +42,8 @@ class OpenSpace:
     A place is open when it keeps clear of the cloud, and
 
     - inside the view, when the view sees past it: nothing behind a surface is open;
-    - outside, when it is no farther from the view than `TRUSTED_SHARE` allows;
+    - outside, when it is no farther from the view towards any side than `TRUSTED_SHARE` allows, and
+      no lower than `TRUSTED_BELOW` does;
     - and before every wall or floor that leaves the view on its side, each continued as a plane
       where it is no longer seen.
     """
@@ -77,12 +79,23 @@ class OpenSpace:
 
     def open(self, places: Float[Tensor, "n 3"]) -> Bool[Tensor, n]:
         """Tell which places (world frame, metres) are open."""
-        pose = self._camera.camera_from_world[0].double().cpu()
-        local = (places.detach().cpu().double() @ pose[:3, :3].T + pose[:3, 3]).numpy()
+        local = self._local(places)
+        inside = self._pixels(local)[0]
+        return self.in_sight(places) & torch.from_numpy(self._vouched(local, inside))
+
+    def in_sight(self, places: Float[Tensor, "n 3"]) -> Bool[Tensor, n]:
+        """Tell which places (world frame, metres) keep clear of the cloud and are not behind it.
+
+        Nobody vouches for those beside the view: people may look from there, paths must not go there.
+        """
+        local = self._local(places)
         inside, column, row = self._pixels(local)
-        seen_past = local[:, 2] < self._depth[row, column]
-        vouched = torch.from_numpy(np.where(inside, seen_past, True) & self._vouched(local, inside))
-        return self._surface.clear(places, self._required_m) & vouched
+        seen_past = np.where(inside, local[:, 2] < self._depth[row, column], True)
+        return self._surface.clear(places, self._required_m) & torch.from_numpy(seen_past)
+
+    def _local(self, places: Float[Tensor, "n 3"]) -> Array:
+        pose = self._camera.camera_from_world[0].double().cpu()
+        return np.asarray((places.detach().cpu().double() @ pose[:3, :3].T + pose[:3, 3]).numpy())
 
     def _pixels(self, local: Array) -> tuple[Array, Array, Array]:
         """Tell which places (camera frame) the view has a pixel for; return its column and row."""
@@ -109,9 +122,12 @@ class OpenSpace:
         known = inside[:, None] & self._pixels(foot)[0]
         before = (height >= self._required_m) | ~(flat & ~sky) | ~speaks | known
         distance = np.linalg.norm(points, axis=-1)
-        share = np.where(direction[:, 1] > _BELOW, TRUSTED_BELOW, TRUSTED_SHARE)
-        reach = np.where(sky, np.inf, share * distance)
-        near = (_outside(local, points)[:, None] <= reach) | ~speaks | inside[:, None]
+        outside = _outside(local, points)[:, None]
+        towards = outside * np.where(central[:, None], 1.0, sideways @ direction.T)
+        lower = outside * np.where(central[:, None], 1.0, sideways[:, 1:].clip(0))
+        trusted = towards <= TRUSTED_SHARE * distance
+        trusted &= (lower <= TRUSTED_BELOW * distance) | (direction[:, 1] <= _BELOW)
+        near = trusted | sky | ~speaks | inside[:, None]
         return np.asarray((before & near).all(axis=1))
 
 

@@ -96,14 +96,16 @@ class Unseen:
     points: Float[Tensor, "m 3"]
     """World frame, metres."""
     weight: Float[Tensor, m]
-    """In (0, 1]: how much one patch counts."""
+    """Positive: how much one patch counts beside the others."""
     behind: Bool[Tensor, m]
-    """True behind or beside a depth edge, False beyond the frame."""
+    """True behind or beside a depth edge; False beyond the frame, and where that is not known."""
+    missed: Bool[Tensor, m]
+    """True where a hole in a likely view put it (see `visitors`), False where the photo lets guess it."""
 
-    @staticmethod
-    def nothing() -> Unseen:
-        """Return no guess at all, for those who ask only for holes."""
-        return Unseen(torch.zeros(0, 3), torch.zeros(0), torch.zeros(0, dtype=torch.bool))
+    def share(self, part: Bool[Tensor, m], whole: Bool[Tensor, m]) -> float:
+        """Return how much of the weight of some patches others among them have; 0 if there are none."""
+        total = float(self.weight[whole].sum())
+        return float(self.weight[part & whole].sum()) / total if total > 0 else 0.0
 
 
 def guess_unseen(view: CoarseView) -> Unseen:
@@ -134,9 +136,18 @@ def guess_unseen(view: CoarseView) -> Unseen:
     chosen = _one_for_each_cell(camera_points, weight, _CELL_PX / focal)
     pose = view.camera.world_from_camera[0].double().cpu()
     points = torch.from_numpy(camera_points[chosen]) @ pose[:3, :3].T + pose[:3, 3]
-    return Unseen(
-        points.float(), torch.from_numpy(weight[chosen]).float(), torch.from_numpy(is_behind[chosen])
-    )
+    behind_edge = torch.from_numpy(is_behind[chosen])
+    weights = torch.from_numpy(weight[chosen]).float()
+    return Unseen(points.float(), weights, behind_edge, torch.zeros_like(behind_edge))
+
+
+def grid_cells(points: Array, cell_frac: float) -> Array:
+    """Return the cell (level and three indices) of camera-frame points.
+
+    Cells are cubes with sides of `cell_frac` times the distance, rounded to a power of two.
+    """
+    level = np.floor(np.log2(np.linalg.norm(points, axis=1).clip(1e-9) * cell_frac))
+    return np.column_stack([level, np.floor(points / np.exp2(level)[:, None])]).astype(np.int64)
 
 
 def _lifted(patches: Array, camera: Cameras) -> Array:
@@ -147,14 +158,9 @@ def _lifted(patches: Array, camera: Cameras) -> Array:
 
 
 def _one_for_each_cell(points: Array, weight: Array, cell_frac: float) -> Array:
-    """Return the index of the heaviest point of every cell, in the order of the points.
-
-    Cells are cubes with sides of `cell_frac` times the distance, rounded to a power of two.
-    """
-    level = np.floor(np.log2(np.linalg.norm(points, axis=1).clip(1e-9) * cell_frac))
-    keys = np.column_stack([level, np.floor(points / np.exp2(level)[:, None])]).astype(np.int64)
+    """Return the index of the heaviest point of every cell, in the order of the points."""
     order = np.argsort(-weight, kind="stable")
-    _, first = np.unique(keys[order], axis=0, return_index=True)
+    _, first = np.unique(grid_cells(points, cell_frac)[order], axis=0, return_index=True)
     return np.sort(order[first])
 
 

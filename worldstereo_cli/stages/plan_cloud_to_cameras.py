@@ -16,10 +16,11 @@ from worldstereo_cli.errors import InputError
 from worldstereo_cli.geometry.candidates import Candidate, mean_parallax_depth
 from worldstereo_cli.geometry.choose_paths import Budget, Choice, Field, choose_paths
 from worldstereo_cli.geometry.clearance import SurfaceDistance
-from worldstereo_cli.geometry.coverage import Coverage
+from worldstereo_cli.geometry.coverage import CoarseSurface, Coverage
 from worldstereo_cli.geometry.open_space import OpenSpace
 from worldstereo_cli.geometry.paths import Anchor, scene_median_depth
-from worldstereo_cli.geometry.unseen import CoarseView, guess_unseen
+from worldstereo_cli.geometry.unseen import CoarseView, Unseen, guess_unseen
+from worldstereo_cli.geometry.visitors import likely_views, missed_in_views, valued
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import PlanRecipe
 from worldstereo_cli.stages.one_path import Flight, PathFacts, closest_m, requested_path
@@ -27,6 +28,12 @@ from worldstereo_cli.stages.one_path import Flight, PathFacts, closest_m, reques
 _COARSE_PX = 192
 """Longer side of the view that planning looks at. Enough for things as thick as an arm; time goes with
 the square."""
+_ABOUT = (
+    "alone, added and uncovered: parts of all that is worth seeing. A part of that is what visitors would"
+    " miss, the holes in likely views about the photo; the rest is surface guessed behind what the photo"
+    " shows, and beyond its frame."
+)
+"""What `coverage.json` says of its figures."""
 _LOOKS = 8
 """Poses of each path that are looked at: as many as `generate` makes frames of by default."""
 
@@ -100,9 +107,16 @@ def _prepared(lift: Lift, recipe: PlanRecipe) -> tuple[Flight, Field]:
     surface = SurfaceDistance(lift.cloud)
     flight = Flight(anchor, near_m, surface, _required_clearance(anchor, surface, recipe), recipe)
     coarse = CoarseView.sampled(view.depth_m, view.sky, view.camera, _COARSE_PX)
-    unseen = guess_unseen(coarse)
     space = OpenSpace(coarse, surface, flight.required_m)
-    return flight, Field(anchor, near_m, unseen, Coverage(coarse, unseen), space)
+    drawn = CoarseSurface(coarse)
+    unseen = valued(guess_unseen(coarse), _missed(coarse, drawn, space, anchor))
+    return flight, Field(anchor, near_m, unseen, Coverage(drawn, unseen), space)
+
+
+def _missed(view: CoarseView, drawn: CoarseSurface, space: OpenSpace, anchor: Anchor) -> Unseen:
+    """Find what visitors would miss; nobody looks from inside or behind things."""
+    looks, odds = likely_views(anchor)
+    return missed_in_views(view, drawn, looks, odds * space.in_sight(looks.centres))
 
 
 def _required_clearance(anchor: Anchor, surface: SurfaceDistance, recipe: PlanRecipe) -> float:
@@ -159,29 +173,41 @@ def _why_none(choice: Choice) -> str:
 
 def _account(paths: list[NamedPath], choices: list[Choice], field: Field) -> dict[str, Any]:
     """Tell what each path uncovers beyond those before it, and what became of the candidates."""
-    weight = field.unseen.weight
-    total = max(float(weight.sum()), 1e-9)
-    covered = torch.zeros(len(weight), dtype=torch.bool)
+    unseen = field.unseen
+    everything = torch.ones_like(unseen.missed)
+    covered = torch.zeros_like(unseen.missed)
     rows = []
     for path in paths:
         looks = field.looks(path.cameras, _LOOKS)
         seen = looks.uncovers.any(0)
+        added = seen & ~covered
         row = {
             "name": path.name,
-            "alone_frac": float(weight[seen].sum()) / total,
-            "added_frac": float(weight[seen & ~covered].sum()) / total,
+            "alone_frac": unseen.share(seen, everything),
+            "added_frac": unseen.share(added, everything),
+            "added_to_visitors_frac": unseen.share(added, unseen.missed),
+            "added_to_surface_frac": unseen.share(added, ~unseen.missed),
             "max_hole_frac": float(looks.hole_frac.max()),
         }
         covered |= seen
-        rows.append({key: round(v, 5) if isinstance(v, float) else v for key, v in row.items()})
+        rows.append(_rounded(row))
     candidates = [asdict(c) for choice in choices for c in choice.considered]
     return {
-        "about": "Parts of the weight of all surface that the photo is guessed to hide near what it shows.",
-        "patches": len(weight),
-        "behind_edges_frac": round(float(weight[field.unseen.behind].sum()) / total, 5),
-        "uncovered_frac": round(float(weight[covered].sum()) / total, 5),
+        "about": _ABOUT,
+        "patches": len(unseen.weight),
+        **_rounded(
+            {
+                "worth_of_visitors_frac": unseen.share(unseen.missed, everything),
+                "worth_behind_edges_frac": unseen.share(unseen.behind, everything),
+                "uncovered_frac": unseen.share(covered, everything),
+                "uncovered_for_visitors_frac": unseen.share(covered, unseen.missed),
+                "uncovered_surface_frac": unseen.share(covered, ~unseen.missed),
+            }
+        ),
         "paths": rows,
-        "candidates": [
-            {key: round(v, 5) if isinstance(v, float) else v for key, v in c.items()} for c in candidates
-        ],
+        "candidates": [_rounded(c) for c in candidates],
     }
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: round(v, 5) if isinstance(v, float) else v for key, v in row.items()}

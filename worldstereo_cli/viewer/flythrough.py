@@ -20,10 +20,10 @@ from worldstereo_cli.artifacts.scene import NamedPath
 from worldstereo_cli.artifacts.video import write_video
 from worldstereo_cli.artifacts.views import View
 from worldstereo_cli.geometry.cameras import Cameras
-from worldstereo_cli.geometry.coverage import Coverage
+from worldstereo_cli.geometry.coverage import CoarseSurface, hole_frac
 from worldstereo_cli.geometry.images import fit_within
 from worldstereo_cli.geometry.interpolate import sample_path, scale_motion
-from worldstereo_cli.geometry.unseen import CoarseView, Unseen
+from worldstereo_cli.geometry.unseen import CoarseView
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import ViewRecipe
 from worldstereo_cli.viewer.contents import SceneContents
@@ -100,12 +100,12 @@ class UnseenShare:
     def __init__(self, view: View) -> None:
         """Sample the view coarsely."""
         coarse = CoarseView.sampled(view.depth_m, view.sky, view.camera, _COARSE_PX)
-        self._coverage = Coverage(coarse, Unseen.nothing())
+        self._surface = CoarseSurface(coarse)
 
     def most(self, path: Cameras) -> float:
         """Return the largest share, in [0, 1], that holes have in any picture along a path."""
         few = path[torch.linspace(0, len(path) - 1, min(len(path), _LOOKS)).round().long()]
-        return float(self._coverage.look(few).hole_frac.max())
+        return float(hole_frac(self._surface.front(few)).max())
 
     def shortened(self, path: Cameras, most: float) -> Cameras:
         """Scale a path's motion down until no picture along it has holes beyond a share.
