@@ -52,7 +52,7 @@ def test_no_camera_is_in_or_behind_anything(boxes: list, tmp_path: Path) -> None
     scene.write_lift(tmp_path / "lift")
     recipe = PlanRecipe(max_paths=6, min_gain_frac=0.0)
     made = plan(tmp_path / "lift", tmp_path / "plan", recipe, seed=0, progress=silent)
-    assert len(made.paths) > 3
+    assert len(made.paths) >= 2
     for path in made.paths:
         centres = path.cameras.centres
         assert scene.cuts(centres) == 0, path.name
@@ -85,13 +85,15 @@ def test_what_a_look_to_the_side_misses_is_what_no_frame_shows() -> None:
     wall = Furnished("wall", [((-9.0, -9.0, 5.0), (9.0, 9.0, 5.1))], scenes.camera(192, 128))
     anchor = Anchor(wall.camera, 5.0)
     photo_only = missed_beside(wall, anchor, [wall.camera])
-    # Half the field of view is 30 degrees. On the axis's row, from 10 degrees aside and turned back by as
-    # much, the wall is seen from tan(-20) to tan(40) times 5 m cos(10), of which the photo shows to 2.89 m.
-    edge = (5 * math.tan(math.radians(30)) + 5 * math.sin(math.radians(10))) / (
-        5 * math.cos(math.radians(10))
-    )
-    beyond = math.tan(math.radians(30)) - math.tan(math.atan(edge) - math.radians(10))
-    assert photo_only == pytest.approx(beyond / (2 * math.tan(math.radians(30))), abs=0.02)
+    # From 10 degrees to the right, and turned back by as much; the other side is its mirror image.
+    tangent = math.tan(math.radians(30))
+    across = torch.linspace(-tangent, tangent, 385).double()
+    x, y = torch.meshgrid(across, across[64:-64], indexing="xy")
+    sine, cosine = math.sin(math.radians(10)), math.cos(math.radians(10))
+    way = 5 * cosine / (cosine + x * sine)
+    on_wall = torch.stack([5 * sine + way * (x * cosine - sine), way * y])
+    photo_shows = (on_wall[0].abs() < 5 * tangent) & (on_wall[1].abs() < 5 * tangent * 2 / 3)
+    assert photo_only == pytest.approx(1 - float(photo_shows.double().mean()), abs=0.01)
     sway = preset_path("orbit", anchor, 12.0, 9)
     assert missed_beside(wall, anchor, [wall.camera, sway]) < 0.002
     right = preset_path("right", anchor, 12.0, 9)
