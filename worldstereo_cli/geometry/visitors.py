@@ -37,12 +37,12 @@ the picture turns it, and scenes are judged there and at half as far again. A gu
 ALONG_DEG = 5.0
 """The same up and down: people look along the horizon."""
 _RINGS_DEG = (5.0, 10.0, 15.0)
-"""Views are taken on these circles about the photo; beyond, one of five is still to come."""
+"""Views are taken on these circles about the photo; beyond the last, nobody is expected."""
 _HEADINGS = 12
 HOLES_SHARE = 0.5
 """Of a plan's whole worth, what visitors would miss makes up this much, and surface guessed behind edges
-and beyond the frame the rest. With all of it on the holes, paths see little behind things; with none, a
-look to the sides finds gaps. Between 0.3 and 0.7 little changes."""
+and beyond the frame the rest. On generated scenes 0.3 uncovers a little more, and leaves twice as much to
+be missed from 10 degrees aside; 1 shows less behind things."""
 _CELL_PX = 3.0
 """Side of a cell in which patches are put together, in coarse pixels: a patch is uncovered or it is not,
 and nobody misses less than this."""
