@@ -288,14 +288,36 @@ def test_a_directory_in_the_place_of_a_file_is_told(name, planned, photo, tiny, 
     assert "Is a directory" in card(capsys)[0]
 
 
-@pytest.mark.parametrize("name", ["plan", "viewer.html"])
-def test_what_is_not_ours_is_not_replaced(name, tmp_path, photo, tiny, capsys):
-    mine = tmp_path / name / "thesis.txt" if name == "plan" else tmp_path / name
+@pytest.mark.parametrize("name", ["plan/thesis.txt", "viewer.html", "notes/thesis.txt", "thesis.txt"])
+def test_a_directory_that_holds_other_things_is_refused_and_left_alone(name, tmp_path, photo, tiny, capsys):
+    mine = tmp_path / name
     mine.parent.mkdir(exist_ok=True)
     mine.write_text("years of work")
-    assert run(["run", str(photo), "-o", str(tmp_path), "-r", str(tiny)]) == 4
-    assert f"is not a scene, but has a {name}" in card(capsys)[0]
-    assert mine.read_text() == "years of work"
+    (tmp_path / "zebra.txt").touch()
+    before = contents(tmp_path)
+    for command in ("run", "lift"):
+        assert run([command, str(photo), "-o", str(tmp_path), "-r", str(tiny)]) == 4
+        problem, remedy = card(capsys)
+        assert f"is not a scene and not empty: it holds {Path(name).parts[0]} and 1 more." in problem
+        assert f"--out {tmp_path}/scene" in remedy
+    assert contents(tmp_path) == before
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_what_a_run_killed_at_once_may_leave_is_no_hindrance(tmp_path, photo, tiny):
+    place = tmp_path / "scene"
+    (place / ".lift.draft-7").mkdir(parents=True)
+    for name in (".lock", ".scene.draft-7.json", ".DS_Store"):
+        (place / name).touch()
+    assert run(["run", str(photo), "-o", str(place), "-r", str(tiny), "--until", "lift"]) == 0
+    assert {path.name for path in place.iterdir()} == {".lock", ".DS_Store", "scene.json", "lift"}
+
+
+def test_scenes_are_not_made_inside_a_scene(planned, photo, tiny, capsys):
+    before = contents(planned)
+    assert run(["run", str(photo.parent), "-o", str(planned), "-r", str(tiny)]) == 4
+    assert "is a scene itself" in card(capsys)[0]
+    assert contents(planned) == before
 
 
 def test_another_photo_is_refused_but_an_edited_one_is_lifted_again(tmp_path, photo, tiny, capsys):

@@ -82,6 +82,17 @@ def test_scenes_may_lie_among_the_photos(folder):
     assert [photo.name for photo in photos_in(folder)] == ["a.png"]
 
 
+def test_a_folder_of_another_kind_with_a_photos_name_fails_that_photo_alone(folder, capfd):
+    (folder / "b.jpg").unlink()
+    (folder / "a").mkdir()
+    (folder / "a" / "letter.txt").write_text("mine")
+    arguments = ["run", str(folder), "-o", str(folder), "-r", str(folder.parent / "tiny.toml")]
+    assert run([*arguments, "--until", "lift"]) == 1
+    assert "is not a scene and not empty: it holds letter.txt." in capfd.readouterr().err
+    assert [path.name for path in (folder / "a").iterdir()] == ["letter.txt"]
+    assert (folder / "c d" / "lift" / "artifact.json").is_file()
+
+
 def test_clashing_names_are_refused_before_anything_is_made(folder, capsys):
     (folder / "A.webp").write_bytes(b"")
     assert run(command(folder)) == 4

@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from worldstereo_cli.errors import InputError, OutOfMemory, WorldStereoError
+from worldstereo_cli.pipeline.place import is_scene
 from worldstereo_cli.pipeline.report import Reporter, SceneReport, StageReport
 from worldstereo_cli.pipeline.run import RunOptions, planned_stages, run_scene
 from worldstereo_cli.recipe import Recipe
@@ -84,8 +85,9 @@ def run_folder(
         jobs: Photos at once; they share the processor's cores.
 
     Raises:
-        InputError: The folder holds no photos, or names clash.
+        InputError: The folder holds no photos, names clash, or `out` is a scene or a file.
     """
+    _refuse_place(out)
     jobs_left = _Jobs(recipe, options, max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None)
 
     def one(photo: Path) -> FolderEntry:
@@ -103,6 +105,17 @@ def run_folder(
             pool.shutdown(wait=False, cancel_futures=True)
             jobs_left.stop()
             raise
+
+
+def _refuse_place(out: Path) -> None:
+    """Refuse a place that cannot hold scenes. What else lies there is left alone: it may be the photos."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file, so no scenes can be made there.", remedy="Choose another --out.")
+    if is_scene(out):
+        raise InputError(
+            f"{out} is a scene itself, and a folder of photos becomes one scene each.",
+            remedy=f"Choose another directory, such as --out {out.parent / 'scenes'}",
+        )
 
 
 class _Jobs:

@@ -27,7 +27,7 @@ def held(scene_dir: Path) -> Iterator[None]:
     finished in a directory that was made here, the directory goes, too.
 
     Raises:
-        ArtifactError: Another run holds it, or it has things in it that are not a scene's.
+        ArtifactError: Another run holds it, or it holds other things than a scene.
         InputError: It cannot be written.
     """
     refuse_foreign(scene_dir)
@@ -46,10 +46,13 @@ def held(scene_dir: Path) -> Iterator[None]:
 
 
 def refuse_foreign(scene_dir: Path) -> None:
-    """Refuse a directory where a run would replace what no run has made.
+    """Refuse a directory that holds anything but a scene.
+
+    What a run that was killed at its very beginning may leave has a dotted name, as have the files that
+    file managers leave everywhere; these are passed over.
 
     Raises:
-        ArtifactError: It holds something that has the name of one of our outputs, but is none.
+        ArtifactError: It holds other things, and no scene.
         InputError: It is not a directory.
     """
     if scene_dir.exists() and not scene_dir.is_dir():
@@ -57,15 +60,21 @@ def refuse_foreign(scene_dir: Path) -> None:
             f"{scene_dir} is a file, so no scene can be made there.",
             remedy="Choose another place with --out.",
         )
-    made = (SCENE_FILE, *(f"{name}/{MANIFEST_NAME}" for name in STAGES))
-    if any((scene_dir / name).is_file() for name in made):
+    if not scene_dir.exists() or is_scene(scene_dir):
         return
-    for name in (*STAGES, VIEWER_PAGE, FLYTHROUGH):
-        if (scene_dir / name).exists():
-            raise ArtifactError(
-                f"{scene_dir} is not a scene, but has a {name} that would be replaced.",
-                remedy="Choose another place with --out, or move it away.",
-            )
+    names = sorted(path.name for path in scene_dir.iterdir() if not path.name.startswith("."))
+    if names:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise ArtifactError(
+            f"{scene_dir} is not a scene and not empty: it holds {names[0]}{more}.",
+            remedy=f"Choose a new or empty directory, such as --out {scene_dir / 'scene'}",
+        )
+
+
+def is_scene(place: Path) -> bool:
+    """Say whether a run has left anything finished in a directory."""
+    made = (SCENE_FILE, *(f"{name}/{MANIFEST_NAME}" for name in STAGES))
+    return any((place / name).exists() for name in made)
 
 
 def _locked(scene_dir: Path) -> FileLock:
