@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from worldstereo_cli.artifacts.manifest import Manifest
+from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest
 from worldstereo_cli.artifacts.photo import photo_size
 from worldstereo_cli.errors import ArtifactError, InputError
 from worldstereo_cli.pipeline import bindings
@@ -142,8 +143,9 @@ class _Run:
         planned = self.planned()
         reporter.run_planned(planned)
         for report in planned:
-            if report.state == "planned":
-                self.record.stages[report.name] = {"state": "waiting"}
+            # What is there stays on record until it is replaced: the run may be refused before that.
+            if report.state == "planned" and not self._is_there(report.name):
+                self.record.await_stage(report.name, self.binding.recipe)
         self.record.write(self.binding.scene_dir)
         done = []
         for report in planned:
@@ -156,7 +158,16 @@ class _Run:
             self._enter(report)
             reporter.stage_ended(report)
             done.append(report)
+        self.record.recipe = self.binding.recipe
+        self.record.write(self.binding.scene_dir)
         return done
+
+    def _is_there(self, name: str) -> bool:
+        """Say whether a stage has left something that is finished, whatever it was made from."""
+        scene = self.binding.scene_dir
+        if name == VIEW:
+            return all((scene / output).is_file() for output in (VIEWER_PAGE, FLYTHROUGH))
+        return (scene / name / MANIFEST_NAME).is_file()
 
     @property
     def _workload(self) -> Workload:
@@ -214,9 +225,10 @@ class _Run:
             entry = known
         if report.name == VIEW:
             entry["made_from"] = bindings.view_digest(self.binding)
-        if "world" in facts:
+        if report.name == "lift" and self.binding.photo is not None:
+            self.record.input = _input(self.binding.photo, self.binding)
             self.record.world = dict(facts["world"])
-        self.record.stages[report.name] = entry
+        self.record.enter_stage(report.name, entry, self.binding.recipe)
         self.record.write(scene)
 
 
@@ -226,6 +238,10 @@ def _planned(name: str, reason: str | None, work: Workload | None) -> StageRepor
     return StageReport(name, "planned", reason, expected=estimate(name, work))
 
 
+def _input(photo: Path, binding: bindings.Binding) -> dict[str, Any]:
+    return {"path": str(photo.absolute()), "sha256": binding.photo_digest}
+
+
 def _open_record(binding: bindings.Binding, selection: Selection) -> SceneFile:
     """Read or begin the scene's record; refuse to mix two photos in one scene.
 
@@ -233,27 +249,21 @@ def _open_record(binding: bindings.Binding, selection: Selection) -> SceneFile:
     """
     scene, photo = binding.scene_dir, binding.photo
     if photo is None:
-        known = SceneFile.read(scene)
-        known.recipe = binding.recipe
-        return known
-    record = SceneFile({"path": str(photo.absolute()), "sha256": binding.photo_digest}, binding.recipe)
+        return SceneFile.read(scene)
+    given = _input(photo, binding)
     if not (scene / SCENE_FILE).is_file():
-        return record
+        return SceneFile(given, binding.recipe)
     known = SceneFile.read(scene)
     before = known.input.get("path"), known.input.get("sha256")
-    if (
-        before[1] != binding.photo_digest
-        and before[0] != record.input["path"]
-        and "lift" not in selection.forced
-    ):
+    is_other = before[1] != given["sha256"]
+    if is_other and before[0] != given["path"] and "lift" not in selection.forced:
         raise ArtifactError(
             f"{scene} was made from another photo ({before[0]}).",
             remedy="Choose another --out, or replace the scene with --force all.",
         )
-    if "lift" not in selection.names and before[1] != binding.photo_digest:
+    if is_other and "lift" not in selection.names:
         raise ArtifactError(
             f"{scene} was lifted from other pixels than {photo} has now.",
             remedy="Leave out --from, so that the photo is lifted again.",
         )
-    record.stages, record.world = known.stages, known.world
-    return record
+    return known

@@ -14,6 +14,16 @@ from worldstereo_cli.recipe import Recipe
 
 SCENE_FILE = "scene.json"
 
+_PARTS = {
+    "lift": ("lift",),
+    "plan": ("plan",),
+    "generate": ("generate", "memory", "prompt"),
+    "reconstruct": ("reconstruct",),
+    "view": ("view",),
+}
+"""What of a recipe each stage applies."""
+_PARTS_OF_ALL = ("name", "seed")
+
 
 @dataclass(slots=True)
 class SceneFile:
@@ -25,10 +35,22 @@ class SceneFile:
     input: dict[str, Any]
     """The photo's path and SHA-256."""
     recipe: Recipe
+    """Of each stage, the section that what is there was made with; of one that is not there yet, the section
+    that it is going to be made with."""
     world: dict[str, Any] = field(default_factory=dict)
     """The world frame as lift found it: levelled or not, and how."""
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By stage, in order: state (`done` or `waiting`); of what is done seconds, peak memory and summary."""
+
+    def await_stage(self, name: str, recipe: Recipe) -> None:
+        """Note a stage that is not there and is going to be made."""
+        self.enter_stage(name, {"state": "waiting"}, recipe)
+
+    def enter_stage(self, name: str, entry: dict[str, Any], recipe: Recipe) -> None:
+        """Note what became of a stage, and the part of a recipe that it was made with."""
+        parts = (*_PARTS_OF_ALL, *_PARTS[name])
+        self.recipe = self.recipe.model_copy(update={part: getattr(recipe, part) for part in parts})
+        self.stages[name] = entry
 
     def write(self, scene_dir: Path) -> None:
         """Write `scene.json`; a reader sees the old file or the new one."""
