@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import re
 import shutil
+import socket
 import subprocess
 import urllib.request
 from dataclasses import dataclass
@@ -176,6 +178,23 @@ def test_the_live_server_answers_on_loopback_and_says_nothing_on_stdout(
             serve(scene_dir, port=port, open_browser=False, announce=print)
         assert "--port" in caught.value.remedy
     assert capsys.readouterr().out == ""
+
+
+def test_requests_that_are_not_a_browsers_are_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    with viser_server() as server:
+        address = ("127.0.0.1", server.get_port())
+        for method in ("HEAD", "POST"):
+            connection = http.client.HTTPConnection(*address, timeout=10)
+            connection.request(method, "/")
+            with pytest.raises(http.client.RemoteDisconnected):
+                connection.getresponse()
+            connection.close()
+        with socket.create_connection(address, timeout=10) as scan:
+            scan.sendall(b"\x16\x03\x01\n")
+            assert scan.recv(100) == b""
+        with urllib.request.urlopen(f"http://127.0.0.1:{address[1]}/", timeout=10) as answer:
+            assert answer.status == 200
+    assert caplog.records == []
 
 
 def chromium() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import logging
 import math
 import tempfile
 import threading
@@ -75,11 +76,22 @@ def viser_server(port: int = 0) -> Iterator[Any]:
         # viser greets on stdout, which belongs to results.
         with contextlib.redirect_stdout(io.StringIO()), _client_served_from(Path(folder)):
             server = viser.ViserServer(host=_LOOPBACK, port=port, verbose=False)
+        log = logging.getLogger("websockets.server")
+        log.addFilter(_is_no_odd_request)
         try:
             yield server
         finally:
             with contextlib.redirect_stdout(io.StringIO()):
                 server.stop()
+            log.removeFilter(_is_no_odd_request)
+
+
+def _is_no_odd_request(record: logging.LogRecord) -> bool:
+    """Pass over what is not a browser's GET: a HEAD, or a port scan.
+
+    The library hangs up on these, as it should, and logs a traceback for each.
+    """
+    return record.getMessage() != "opening handshake failed"
 
 
 @contextmanager
