@@ -135,7 +135,8 @@ def cloud_of(view: View) -> Cloud:
 def write_lift(root: Path, surfaces: list[Plane | Sphere], photo: Cameras) -> Lift:
     """Write a finished lift of a synthetic scene."""
     view = view_of(surfaces, photo)
-    lift = Lift([view], cloud_of(view), Manifest(Lift.kind, {}, 0, {"photo": "synthetic"}))
+    facts = {"depth_backend": "file", "is_metric": True}
+    lift = Lift([view], cloud_of(view), Manifest(Lift.kind, {}, 0, {"photo": "synthetic"}, facts))
     with draft_directory(root) as draft:
         view.write(draft / "views" / "000")
         write_cloud(draft / "cloud.ply", lift.cloud)
@@ -172,7 +173,13 @@ def write_scene(root: Path, surfaces: list[Plane | Sphere], photo: Cameras) -> G
             _round(path.name, surfaces, path.cameras[::4]).write(draft / "rounds" / folder)
             Manifest(Round.kind, {}, 0, facts={"path": path.name}).write(draft / "rounds" / folder)
         write_cloud(draft / "cloud.ply", lift.cloud)
-        Manifest(Generation.kind, {}, 0, facts={"rounds": rounds}).write(draft)
+        told = {
+            "rounds": rounds,
+            "backend": "warp",
+            "num_seen_points": len(lift.cloud),
+            "num_invented_points": 0,
+        }
+        Manifest(Generation.kind, {}, 0, facts=told).write(draft)
     gaussians = gaussians_of(lift.views[0])
     with draft_directory(root / "reconstruct") as draft:
         write_splats(draft / "splats.ply", gaussians)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from worldstereo_cli.artifacts.manifest import Manifest
 from worldstereo_cli.artifacts.scene import Lift, NamedPath, Plan
@@ -12,24 +18,48 @@ from worldstereo_cli.artifacts.trajectory import AUTO
 from worldstereo_cli.artifacts.views import View
 from worldstereo_cli.geometry.cameras import Cameras
 from worldstereo_cli.geometry.gaussians import Gaussians
+from worldstereo_cli.geometry.seen import FRONT_TOLERANCE
 
 SPLATS = Path("reconstruct") / "splats.ply"
 """Where a scene keeps its splats."""
+_EDGE_PX = 4
+"""A splat counts as seen when any pixel so near sees as far: where two surfaces meet, the lift leaves out
+pixels about as wide."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What people should know of a scene before they believe it."""
+
+    depth_by: str
+    """The depth backend."""
+    frames_by: str
+    """The frame backend: what made up what the photo does not show."""
+    points_seen: int
+    points_invented: int
+    """Of the cloud that the splats were fitted to."""
+    is_metric: bool
+    """The depth backend works in metres; otherwise its scale is a convention."""
 
 
 @dataclass(frozen=True, slots=True)
 class SceneContents:
-    """The splats, the photo's camera and the planned paths of one scene."""
+    """The splats, the photo and the planned paths of one scene."""
 
     name: str
     gaussians: Gaussians
-    camera: Cameras
-    """The photo's own, a path of one."""
+    photo: View
     median_depth_m: float
     """Of the surface near the view centre: what the scene is measured by."""
     paths: list[NamedPath]
     chosen: frozenset[str]
     """Names of the paths that `auto` chose; all others were asked for."""
+    about: About
+
+    @property
+    def camera(self) -> Cameras:
+        """The photo's own, a path of one."""
+        return self.photo.camera
 
     @staticmethod
     def read(scene_dir: Path) -> SceneContents:
@@ -40,15 +70,43 @@ class SceneContents:
         """
         Manifest.read(scene_dir / "reconstruct", "reconstruct")
         plan = Plan.read(scene_dir / "plan")
-        view = View.read(scene_dir / "lift" / "views" / "000")
         return SceneContents(
             scene_dir.resolve().name,
             read_splats(scene_dir / SPLATS),
-            view.camera,
+            View.read(scene_dir / "lift" / "views" / "000"),
             float(plan.manifest.facts["median_depth_m"]),
             plan.paths,
             frozenset(f["name"] for f in plan.manifest.facts["paths"] if _by_auto(f["requested"])),
+            _about(
+                Manifest.read(scene_dir / "lift", "lift").facts,
+                Manifest.read(scene_dir / "generate", "generate").facts,
+            ),
         )
+
+    def shown_by_photo(self, gaussians: Gaussians) -> Bool[Tensor, n]:
+        """Tell which splats are of a surface that the photo shows; the others were invented.
+
+        They lie in its view, and no farther than what it sees there. The photo's edges are known to a few
+        pixels, and its depth to a few percent, as those who made the splats took it.
+        """
+        pixels, depth = self.camera.project(gaussians.means)
+        known = torch.where(self.photo.valid, self.photo.depth_m, 0.0)[None]
+        observed = torch.nn.functional.max_pool2d(known, 2 * _EDGE_PX + 1, 1, _EDGE_PX)[0]
+        column, row = pixels[0].floor().long().unbind(-1)
+        height, width = observed.shape
+        inside = (depth[0] > 0) & (column >= 0) & (row >= 0) & (column < width) & (row < height)
+        bound = observed[row.clamp(0, height - 1), column.clamp(0, width - 1)]
+        return inside & (depth[0] <= (1 + FRONT_TOLERANCE) * bound)
+
+
+def _about(lifted: Mapping[str, Any], generated: Mapping[str, Any]) -> About:
+    return About(
+        str(lifted["depth_backend"]),
+        str(generated["backend"]),
+        int(generated["num_seen_points"]),
+        int(generated["num_invented_points"]),
+        bool(lifted["is_metric"]),
+    )
 
 
 def _by_auto(requested: str) -> bool:

@@ -54,7 +54,7 @@ class Leg:
             num_frames: At least 3.
         """
         span = torch.linspace(0, 1, num_frames, dtype=torch.float64)
-        if _is_loop(path):
+        if is_loop(path):
             return Leg(sample_path(path, _eased(span)), list(range(num_frames)))
         # Frame i and frame n - 1 - i show the same view: the middle is the far end.
         half = (num_frames + 1) // 2
@@ -171,7 +171,7 @@ def film(legs: list[Leg], render: Render, progress: Progress) -> Iterator[UInt8[
             yield views[index]
 
 
-def _is_loop(path: Cameras) -> bool:
+def is_loop(path: Cameras) -> bool:
     """Say whether a path ends where it began, within a hundredth of its extent."""
     gap = (path.world_from_camera[-1] - path.world_from_camera[0]).abs().max()
     extent = (path.world_from_camera - path.world_from_camera[:1]).abs().max()

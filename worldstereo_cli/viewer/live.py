@@ -17,17 +17,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from worldstereo_cli.errors import InputError
 from worldstereo_cli.geometry.cameras import Cameras, fov_from_focal
 from worldstereo_cli.geometry.gaussians import Gaussians
 from worldstereo_cli.geometry.rigid import quaternion_from_rotation, rotation_from_quaternion
+from worldstereo_cli.splatting.rasterize.limits import DILATION_PX2
 from worldstereo_cli.viewer.client import mended_client
 from worldstereo_cli.viewer.contents import SceneContents
+from worldstereo_cli.viewer.overlay import overlay
 
 SH_C0 = 0.28209479177387814
 """The constant spherical harmonic, 1 / (2 sqrt(pi))."""
-_UNITS_PER_DEPTH = 100.0
+_UNITS_PER_DEPTH = 4.0
+"""See `unit_m`."""
+_FINE_UNITS_PER_DEPTH = 100.0
 """viser keeps covariances as half floats, which lose everything below 6e-8. In units of a hundredth of
 the median depth, a splat as large as a pixel (about 1/700 of its depth) has 2e-2, and splats from a
 hundredth to a hundred median depths stay within the format's range."""
@@ -52,7 +58,12 @@ def serve(scene_dir: Path, *, port: int, open_browser: bool, announce: Callable[
         InputError: The port is taken or not allowed.
     """
     contents = SceneContents.read(scene_dir)
-    with viser_server(port) as server:
+    over = overlay(contents, unit_m(contents))
+
+    def client(page: str) -> str:
+        return mended_client(page, contents.name, overlay=over)
+
+    with viser_server(port, client) as server:
         fill(server, contents, contents.gaussians)
         address = f"http://{_LOOPBACK}:{server.get_port()}"
         announce(f"{address}  (Ctrl-C ends)")
@@ -62,9 +73,17 @@ def serve(scene_dir: Path, *, port: int, open_browser: bool, announce: Callable[
         threading.Event().wait()
 
 
+def _bare_client(page: str) -> str:
+    return mended_client(page, "scene")
+
+
 @contextmanager
-def viser_server(port: int = 0) -> Iterator[Any]:
+def viser_server(port: int = 0, client: Callable[[str], str] = _bare_client) -> Iterator[Any]:
     """Run a viser server on the loopback address; it says nothing on stdout.
+
+    Args:
+        port: 0 takes any that is free.
+        client: Makes the page that browsers get from viser's own.
 
     Raises:
         InputError: The port is taken or not allowed.
@@ -74,7 +93,7 @@ def viser_server(port: int = 0) -> Iterator[Any]:
 
     with tempfile.TemporaryDirectory(prefix="worldstereo-") as folder:
         # viser greets on stdout, which belongs to results.
-        with contextlib.redirect_stdout(io.StringIO()), _client_served_from(Path(folder)):
+        with contextlib.redirect_stdout(io.StringIO()), _client_served_from(Path(folder), client):
             server = viser.ViserServer(host=_LOOPBACK, port=port, verbose=False)
         log = logging.getLogger("websockets.server")
         log.addFilter(_is_no_odd_request)
@@ -95,15 +114,15 @@ def _is_no_odd_request(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def _client_served_from(folder: Path) -> Iterator[None]:
-    """Let the viser servers that start in this block serve the mended client; they take no such option."""
+def _client_served_from(folder: Path, client: Callable[[str], str]) -> Iterator[None]:
+    """Let the viser servers that start in this block serve another client; they take no such option."""
     from viser import infra
 
     original = infra.WebsockServer
 
     def mended(*, http_server_root: Path, **options: Any) -> Any:  # noqa: ANN401
         page = (http_server_root / "index.html").read_text(encoding="utf-8")
-        (folder / "index.html").write_text(mended_client(page), encoding="utf-8")
+        (folder / "index.html").write_text(client(page), encoding="utf-8", errors="replace")
         return original(http_server_root=folder, **options)
 
     infra.WebsockServer = mended
@@ -113,21 +132,34 @@ def _client_served_from(folder: Path) -> Iterator[None]:
         infra.WebsockServer = original
 
 
+def unit_m(contents: SceneContents) -> float:
+    """Return how many metres are one unit of length for viser.
+
+    Its keys move the camera by two units a second, and its wheel stops a hundredth of a unit away: with
+    four units to the median depth, a macro and a mountain are walked through alike.
+    """
+    return contents.median_depth_m / _UNITS_PER_DEPTH
+
+
 def fill(server: Any, contents: SceneContents, gaussians: Gaussians) -> None:  # noqa: ANN401
-    """Put splats, paths and the opening view into a viser server.
+    """Put splats, paths and the opening view into a viser server, in units of `unit_m`.
 
     Args:
         server: A `viser.ViserServer` (the library has no types that mypy reads).
         contents: The scene; its paths are drawn as lines with a frustum here and there.
-        gaussians: What is shown of it, all or a part. viser has one colour for a splat, so view-dependent
-            colour is left out.
+        gaussians: What is shown of it, all or a part. What the photo shows and what was invented can be
+            hidden one by one. viser has one colour for a splat, so view-dependent colour is left out.
     """
     server.scene.set_up_direction("-y")
-    _add_splats(server, gaussians, contents.median_depth_m)
+    seen = contents.shown_by_photo(gaussians)
+    for name, chosen in (("seen", seen), ("invented", ~seen)):
+        if bool(chosen.any()):
+            _add_splats(server, f"/splats/{name}", gaussians[chosen], contents)
+    server.scene.add_frame("/paths", show_axes=False)
     for number, path in enumerate(contents.paths):
         colour = _PATH_COLOURS[number % len(_PATH_COLOURS)]
         _add_path(server, f"/paths/{path.name}", path.cameras, colour, contents)
-    _open_at(server, contents.camera, contents.median_depth_m)
+    _open_at(server, contents)
 
 
 def _require_port(port: int) -> None:
@@ -147,20 +179,34 @@ def _require_port(port: int) -> None:
             ) from error
 
 
-def _add_splats(server: Any, gaussians: Gaussians, median_depth_m: float) -> None:  # noqa: ANN401
-    units_per_metre = _UNITS_PER_DEPTH / median_depth_m
-    spread = rotation_from_quaternion(gaussians.quaternions) * gaussians.scales_m[:, None, :]
-    spread = spread * units_per_metre
+def _add_splats(server: Any, name: str, gaussians: Gaussians, contents: SceneContents) -> None:  # noqa: ANN401
+    fine_m = contents.median_depth_m / _FINE_UNITS_PER_DEPTH
     # Beyond the largest half float a covariance would become infinite, and its splat vanish.
-    covariance = (spread @ spread.transpose(1, 2)).clamp(-65504, 65504)
+    covariance = (_widened(gaussians, contents.camera) / fine_m**2).clamp(-65504, 65504)
     server.scene.add_gaussian_splats(
-        "/splats",
-        centers=_numpy(gaussians.means * units_per_metre),
+        name,
+        centers=_numpy(gaussians.means / fine_m),
         covariances=_numpy(covariance),
         rgbs=_numpy((0.5 + SH_C0 * gaussians.sh[:, 0]).clamp(0, 1)),
         opacities=_numpy(gaussians.opacities[:, None]),
-        scale=1 / units_per_metre,
+        scale=fine_m / unit_m(contents),
     )
+
+
+def _widened(gaussians: Gaussians, camera: Cameras) -> Float[Tensor, "n 3 3"]:
+    """Return the covariances with the blur under which the splats were fitted.
+
+    Every rasteriser blurs splats by 0.3 square pixels of its own picture. In a window three times as large
+    that is a ninth of what closed the gaps between them, and dots show. Here each splat takes along what
+    the blur was at its distance from the photo's camera, so that it is magnified with the splat.
+
+    Source: Yu et al., Mip-Splatting, CVPR 2024, section 4.1 (3D smoothing filter).
+    """
+    spread = rotation_from_quaternion(gaussians.quaternions) * gaussians.scales_m[:, None, :]
+    away_m = (gaussians.means - camera.centres[0].to(gaussians.means)).norm(dim=-1)
+    variance = DILATION_PX2 * (away_m / float(camera.intrinsics[0, 0, 0])) ** 2
+    widened: Tensor = spread @ spread.transpose(1, 2) + variance[:, None, None] * torch.eye(3)
+    return widened
 
 
 def _add_path(
@@ -170,7 +216,8 @@ def _add_path(
     colour: tuple[int, int, int],
     contents: SceneContents,
 ) -> None:
-    centres = _numpy(cameras.centres)
+    metre = 1 / unit_m(contents)
+    centres = _numpy(cameras.centres * metre)
     server.scene.add_line_segments(
         f"{name}/line",
         points=np.stack([centres[:-1], centres[1:]], axis=1),
@@ -191,7 +238,7 @@ def _add_path(
             f"{name}/{index:03d}",
             fov=2 * math.atan(half_height),
             aspect=aspect,
-            scale=scale,
+            scale=scale * metre,
             thickness=1.5,
             thickness_units="screen",
             color=colour,
@@ -217,17 +264,19 @@ def _in_the_way(camera: Cameras, size_m: float, contents: SceneContents) -> bool
     return bool((seen & (depth[0] > 0) & (depth[0] < 0.25 * contents.median_depth_m)).any())
 
 
-def _open_at(server: Any, camera: Cameras, median_depth_m: float) -> None:  # noqa: ANN401
+def _open_at(server: Any, contents: SceneContents) -> None:  # noqa: ANN401
     """Open at the photo's own view, and turn about the point at median depth."""
+    camera = contents.camera
     pose = camera.world_from_camera[0].detach().cpu().double()
+    position = pose[:3, 3] / unit_m(contents)
     opening = server.initial_camera
-    opening.position = tuple(pose[:3, 3].tolist())
-    opening.look_at = tuple((pose[:3, 3] + median_depth_m * pose[:3, 2]).tolist())
+    opening.position = tuple(position.tolist())
+    opening.look_at = tuple((position + _UNITS_PER_DEPTH * pose[:3, 2]).tolist())
     opening.up = tuple((-pose[:3, 1]).tolist())
     opening.fov = fov_from_focal(float(camera.intrinsics[0, 1, 1]), camera.height_px)
-    # The defaults, 1 cm and 1 km, would cut a macro in front and a mountain behind.
-    opening.near = 2e-3 * median_depth_m
-    opening.far = 1e4 * median_depth_m
+    # The defaults, a hundredth and a thousand units, would cut what is close and a mountain behind.
+    opening.near = 2e-3 * _UNITS_PER_DEPTH
+    opening.far = 1e4 * _UNITS_PER_DEPTH
 
 
 def _numpy(values: torch.Tensor) -> Any:  # noqa: ANN401

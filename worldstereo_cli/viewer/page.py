@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from worldstereo_cli.artifacts.manifest import draft_file
 from worldstereo_cli.geometry.gaussians import Gaussians
 from worldstereo_cli.viewer.client import mended_client
 from worldstereo_cli.viewer.contents import SceneContents
-from worldstereo_cli.viewer.live import fill, viser_server
+from worldstereo_cli.viewer.live import fill, unit_m, viser_server
+from worldstereo_cli.viewer.overlay import overlay
 
 MAX_PAGE_BYTES = 40_000_000
 """Mail, phones and repositories still take a page of this size. It holds some 1.6 million splats."""
@@ -36,8 +36,8 @@ class PageFacts:
 def write_page(scene_dir: Path, path: Path, *, max_bytes: int = MAX_PAGE_BYTES) -> PageFacts:
     """Write a scene as a self-contained viewer page.
 
-    It opens at the photo's own view; drag to orbit, W A S D to fly. Where all splats do not fit into
-    the limit, the ones that show least are left out.
+    It opens at the photo's own view, and says how to move and what was invented. Where all splats do
+    not fit into the limit, the ones that show least are left out.
 
     Args:
         scene_dir: A finished scene.
@@ -94,12 +94,7 @@ def _page(contents: SceneContents, gaussians: Gaussians) -> bytes:
     with viser_server() as server:
         fill(server, contents, gaussians)
         page: str = server.get_scene_serializer().as_html(dark_mode=True)
-    # A directory's name may hold bytes that are no text.
-    return _sealed(page, contents.name).encode(errors="replace")
-
-
-def _sealed(page: str, name: str) -> str:
-    """Name the page after its scene, forbid it every address but its own parts, make it work from disk."""
     policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-    title = f"<title>{html.escape(name)} - worldstereo</title>"
-    return mended_client(page.replace("<title>Viser</title>", title, 1), policy)
+    sealed = mended_client(page, contents.name, policy, overlay(contents, unit_m(contents)))
+    # A directory's name may hold bytes that are no text.
+    return sealed.encode(errors="replace")
