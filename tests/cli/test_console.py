@@ -78,7 +78,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def walk_through(console: Console, reason: str = "not there yet") -> None:
+def walk_through(console: Console, reason: str = "not made yet") -> None:
     with console:
         lines = console.scene()
         lines.run_planned([StageReport("lift", "planned", reason, expected=Estimate(2, 500, 10))])
@@ -93,13 +93,13 @@ def walk_through(console: Console, reason: str = "not there yet") -> None:
 def test_without_a_terminal_there_are_plain_lines(monkeypatch, capsys):
     walk_through(Console())
     assert capsys.readouterr().err.splitlines() == [
-        "lift        building: not there yet",
+        "lift        building",
         "lift           2.0 s  640x480, [odd] summary",
         "plan          reused  unchanged: up, right",
     ]
 
 
-@pytest.mark.parametrize(("reason", "is_told"), [("not there yet", False), ("plan.scale changed", True)])
+@pytest.mark.parametrize(("reason", "is_told"), [("not made yet", False), ("plan.scale changed", True)])
 def test_a_terminal_shows_a_bar_and_tells_why_something_is_made_again(reason, is_told, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
@@ -109,7 +109,7 @@ def test_a_terminal_shows_a_bar_and_tells_why_something_is_made_again(reason, is
     said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
     assert "estimating depth" in said
     assert "1/2" in said
-    assert "s left" in said
+    assert "s left for the whole run" in said
     assert "lift           2.0 s  640x480, [odd] summary" in said
     assert (f"building: {reason}" in said) is is_told
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -87,7 +88,7 @@ def test_a_path_taken_away_takes_its_round_away(made, scene, tmp_path):
 CHANGES = {
     "seed": (["--seed", "3"], list(STEPS), "the seed changed from 0 to 3"),
     "lift": (["--set", "lift.long_side_px=112"], list(STEPS), "lift.long_side_px changed from 128 to 112"),
-    "focal length": (["--fov", "70"], list(STEPS), "fov_deg changed"),
+    "focal length": (["--fov", "70"], list(STEPS), "--fov is given now"),
     "plan": (["--set", "plan.arc_deg=20"], list(STEPS[1:]), "plan.arc_deg changed from 25.0 to 20.0"),
     "prompt": (["--prompt", "a path"], list(STEPS[2:]), "prompt changed"),
     "frames": (
@@ -96,7 +97,7 @@ CHANGES = {
         "generate.num_frames changed from 3 to 2",
     ),
     "fit": (["--set", "reconstruct.iterations=2"], list(STEPS[3:]), "iterations changed from 4 to 2"),
-    "video": (["--set", "view.flythrough_fps=6"], ["view"], "its recipe changed"),
+    "video": (["--set", "view.flythrough_fps=6"], ["view"], "settings or version changed"),
     "nothing": ([], [], "unchanged"),
     "forced lift": (["--force", "lift"], list(STEPS), "forced"),
     "forced fit": (["--force", "reconstruct"], list(STEPS[3:]), "forced"),
@@ -159,7 +160,7 @@ def test_other_weights_lift_the_photo_anew(made, tmp_path, capsys, monkeypatch):
 def test_page_and_video_are_made_again_when_one_is_missing_or_a_run_was_cut_short(made, scene, capsys):
     (scene / "flythrough.mp4").unlink()
     told = states(capsys, command(made, scene))
-    assert (built(told), told["view"][1]) == (["view"], "flythrough.mp4 is not there yet")
+    assert (built(told), told["view"][1]) == (["view"], "flythrough.mp4 is missing")
     record = json.loads((scene / "scene.json").read_text())
     record["stages"]["view"] = {"state": "waiting"}
     (scene / "scene.json").write_text(json.dumps(record))
@@ -179,6 +180,46 @@ def test_a_dry_run_tells_costs_and_makes_nothing(made, tmp_path, capsys):
     assert all("GB" in line and "MB" in line and line.split()[1] == "build" for line in lines[1:-1])
     assert lines[-1].startswith("in all")
     assert not (tmp_path / "none").exists()
+
+
+def told_to_keep(capsys, arguments: list[str]) -> str:
+    """What a dry run says of the scene's own settings."""
+    capsys.readouterr()
+    assert run([*arguments, "--dry-run"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "made with other settings" in line]
+    assert len(lines) <= 1
+    return lines[0].partition("to keep them: ")[2] if lines else ""
+
+
+def test_a_run_with_other_settings_says_what_keeps_those_of_the_scene(made, tmp_path, capsys):
+    scene = tmp_path / "scene"
+    bare = ["run", str(made / "photo.png"), "-o", str(scene)]
+    small = ["--recipe", "preview", "--set", "lift.long_side_px=128", "-t", "orbit:9", "--until", "plan"]
+    assert told_to_keep(capsys, [*bare, *small]) == "", "nothing is there that could be lost"
+    assert run([*bare, *small]) == 0
+    assert told_to_keep(capsys, [*bare, *small]) == ""
+    kept = "--recipe preview --set lift.long_side_px=128 --trajectory orbit:9"
+    assert told_to_keep(capsys, bare) == kept
+    assert told_to_keep(capsys, [*bare, *kept.split()]) == ""
+    # What is set on purpose is not held against the user.
+    assert (
+        told_to_keep(capsys, [*bare, "--set", "lift.long_side_px=96"])
+        == "--recipe preview --trajectory orbit:9"
+    )
+    assert told_to_keep(capsys, [*bare, "--recipe", "preview", "-t", "up"]) == "--set lift.long_side_px=128"
+    assert told_to_keep(capsys, [*bare, *kept.split(), "--seed", "4"]) == ""
+    # A real run says so, too, and a stage by itself keeps the scene's settings.
+    assert run([*bare, "--set", "lift.long_side_px=112", "--until", "lift"]) == 0
+    assert "made with other settings; to keep them: --recipe preview" in capsys.readouterr().err
+    assert run(["plan", str(scene)]) == 0
+    assert "other settings" not in capsys.readouterr().err
+
+
+def test_a_recipe_that_came_from_a_file_is_told_by_its_name(made, scene, capsys):
+    bare = ["run", str(made / "photo.png"), "-o", str(scene)]
+    assert told_to_keep(capsys, bare) == "--recipe tiny.toml"
+    changed = [*command(made, scene), "--set", "generate.num_frames=2"]
+    assert told_to_keep(capsys, changed) == ""
 
 
 def test_a_lift_alone_keeps_the_rest_of_the_scenes_recipe(made, scene, capsys):
@@ -216,3 +257,19 @@ def test_info_of_an_unfinished_scene_tells_what_is_missing(scene, capsys):
     assert facts["generate"] == {"state": "not finished"}
     assert facts["reconstruct"] == {"state": "not there"}
     assert run(["info", str(scene)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("depth", "word"), [("prior", "assumed"), ("embedded", "estimated"), ("file", "given")]
+)
+def test_the_scale_is_called_the_same_everywhere(depth, word, made, tmp_path, capsys):
+    place = tmp_path / "scene"
+    np.save(tmp_path / "depth.npy", np.linspace(9, 2, 96 * 128, dtype=np.float32).reshape(96, 128))
+    how = ["--depth", str(tmp_path / "depth.npy")] if depth == "file" else ["--set", f"lift.depth={depth}"]
+    assert run([*command(made, place), *how, "--until", "lift"]) == 0
+    assert f" m, scale {word}" in capsys.readouterr().err
+    assert run(["info", str(place)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "scale" in line]
+    assert ["world", "scale", word] in lines
+    assert not any("metric" in line or "measured" in line for line in lines)
+    assert json.loads((place / "scene.json").read_text())["world"]["scale"] == word

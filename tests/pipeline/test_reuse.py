@@ -31,7 +31,9 @@ def test_an_unchanged_stage_is_reused(tmp_path):
         ({"recipe": {"scale": 2.0, "trajectories": ["up"]}}, "plan.scale changed"),
         ({"recipe": {"scale": 1.0}}, "plan.trajectories changed"),
         ({"inputs": {"lift": "xyz"}}, "lift changed"),
-        ({"inputs": {"lift": "abc", "file": "d"}}, "file changed"),
+        ({"inputs": {"lift": "abc", "file": "d"}}, "file is no longer given"),
+        ({"inputs": {}}, "lift is given now"),
+        ({"inputs": {"lift": "abc", "fov_deg": "65.0"}}, "--fov is no longer given"),
         ({"schema": 0}, "schema 0"),
     ],
 )

@@ -45,7 +45,7 @@ def test_true_depth_gives_the_true_scene_in_a_level_world(tmp_path: Path) -> Non
     assert world["is_level"]
     assert world["tilt_deg"] == pytest.approx(20, abs=0.2)
     assert world["camera_height_m"] == pytest.approx(1.0, rel=0.01)
-    assert world["scale"] == "measured"
+    assert world["scale"] == "given"
     # The floor of the room is level again, one metre under the camera, which stays at the origin.
     points = lifted.cloud.points
     assert lifted.views[0].camera.centres[0].tolist() == [0, 0, 0]

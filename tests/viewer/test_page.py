@@ -231,15 +231,15 @@ def test_the_page_tells_how_to_move_what_was_invented_and_by_what(scene_dir: Pat
     told = " ".join(overlaid(contents)["about"])
     assert "100 % of the points come from the photo. 0 % are invented" in told
     assert "by warp, which continues visible surfaces and uses no model" in told
-    assert "Depth by a depth file" in told
+    assert "Depth by a depth file; scale given." in told
     guessed = replace(
-        contents, about=About("depth-pro", "worldstereo-memory", 600, 300, is_metric=False), name="</script>"
+        contents, about=About("depth-pro", "worldstereo-memory", 600, 300, "assumed"), name="</script>"
     )
     told = " ".join(overlaid(guessed)["about"])
     assert "67 % of the points come from the photo. 33 % are invented" in told
     assert "by worldstereo-memory" in told
     assert "Depth by depth-pro" in told
-    assert "assumed scale" in told
+    assert "scale assumed" in told
     assert overlay(guessed, 1.0).count("</script>") == 1
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -54,6 +55,20 @@ class Lift:
         manifest = Manifest.read(root, Lift.kind)
         views = [View.read(path) for path in sorted((root / "views").iterdir())]
         return Lift(views, read_cloud(root / "cloud.ply"), manifest)
+
+
+def scale_source(lift_facts: Mapping[str, Any]) -> str:
+    """Say where a lift's metres come from: `given`, `estimated` or `assumed`.
+
+    A depth file gives them. A network that was trained on metres estimates them. Where the backend knows
+    depth up to a factor only, one is assumed that puts the camera at the usual height.
+
+    Args:
+        lift_facts: Of the lift's manifest.
+    """
+    if lift_facts["depth_backend"] == "file":
+        return "given"
+    return "estimated" if lift_facts["is_metric"] else "assumed"
 
 
 @dataclass(frozen=True, slots=True)

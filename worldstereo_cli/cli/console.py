@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from worldstereo_cli.cli.time_left import TimeLeft, spoken
+from worldstereo_cli.pipeline.reuse import NOT_MADE
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 _LOG_EVERY_S = 5.0
 """Without a terminal, a line at most this often."""
-
-_FIRST_TIME = "not there yet"
-"""In a terminal this reason goes without saying."""
 
 
 class Console:
@@ -81,8 +79,9 @@ class Lines:
             self._task = self._console.bars.add_task(
                 "", total=None, stage=f"{self._prefix}{name}", time_left=self._time_left
             )
-        if self._console.is_verbose or self._console.bars is None or reason != _FIRST_TIME:
-            self.note(f"{name:<12}building: {reason}")
+        is_first = reason == NOT_MADE
+        if self._console.is_verbose or self._console.bars is None or not is_first:
+            self.note(f"{name:<12}building" + ("" if is_first else f": {reason}"))
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Report steps within the stage."""
@@ -114,7 +113,7 @@ class Lines:
 
 
 def _left_in_words(seconds: float) -> str:
-    return f"about {spoken(max(1.0, seconds))} left"
+    return f"about {spoken(max(1.0, seconds))} left for the whole run"
 
 
 def _bars() -> Progress:

@@ -35,7 +35,7 @@ def scene_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield _stage_line(name, facts[name])
     yield f"{'in all':<23}{'':>22}{facts['megabytes']:>7.0f} MB"
     for title, skipped in (
-        ("lift", _SHOWN_ABOVE),
+        ("lift", (*_SHOWN_ABOVE, "is_metric")),
         ("plan", _SHOWN_ABOVE),
         ("world", ()),
         ("metrics", ("seconds",)),

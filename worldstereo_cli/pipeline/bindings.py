@@ -21,7 +21,7 @@ from worldstereo_cli.pipeline.reuse import STAGES, Decision, Expectation, Select
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import Recipe, generate_section, round_section
 
-_VIEW_CODE = 1
+_VIEW_CODE = 2
 """Raised when page or flythrough come out differently from the same splats."""
 
 

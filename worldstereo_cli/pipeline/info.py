@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest
+from worldstereo_cli.artifacts.scene import scale_source
 from worldstereo_cli.errors import ArtifactError, BackendError
 from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE
 from worldstereo_cli.pipeline.reuse import STAGES, VIEW
@@ -48,6 +49,7 @@ def describe_scene(scene_dir: Path) -> dict[str, Any]:
     if isinstance(generated, Manifest):
         facts["seen"] = _seen(scene_dir / "generate", generated)
     if isinstance(lifted, Manifest):
+        facts["world"] = record.world | {"scale": scale_source(lifted.facts)}
         facts["made_by"] = _makers(lifted, generated if isinstance(generated, Manifest) else None)
     metrics = _json(scene_dir / "reconstruct" / "metrics.json")
     return facts | ({"metrics": metrics} if metrics else {})

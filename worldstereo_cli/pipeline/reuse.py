@@ -18,6 +18,9 @@ STAGES = ("lift", "plan", "generate", "reconstruct")
 VIEW = "view"
 """The step after the last stage: viewer page and flythrough. It has no artifact of its own."""
 
+NOT_MADE = "not made yet"
+"""The reason of a first run."""
+
 _LONGEST_VALUE = 40
 """A value longer than this is not quoted in a reason."""
 
@@ -105,7 +108,7 @@ def reason_to_build(root: Path, kind: str, expected: Expectation, forced: bool) 
     if forced:
         return "forced"
     if not (root / MANIFEST_NAME).is_file():
-        return "not finished" if root.exists() else "not there yet"
+        return "not finished" if root.exists() else NOT_MADE
     try:
         manifest = Manifest.read(root, kind)
     except ArtifactError as error:
@@ -117,10 +120,21 @@ def reason_to_build(root: Path, kind: str, expected: Expectation, forced: bool) 
         return f"{kind}.{changed}"
     for role in sorted({*manifest.inputs, *expected.inputs}):
         if manifest.inputs.get(role) != expected.inputs.get(role):
-            return f"{role} changed"
+            return _input_changed(role, manifest.inputs, expected.inputs)
     if manifest.digest != expected.digest(kind):
         return f"this version of worldstereo makes {kind} in another way"
     return manifest.damage(root)
+
+
+def _input_changed(role: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """Name an input that differs; one that has an option of its own, as that is typed."""
+    name = {"depth": "--depth", "fov_deg": "--fov"}.get(role, role)
+    if role not in new:
+        return f"{name} is no longer given"
+    if role not in old:
+        return f"{name} is given now"
+    is_told = role == "fov_deg"
+    return f"{name} changed" + (f" from {old[role]} to {new[role]}" if is_told else "")
 
 
 def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

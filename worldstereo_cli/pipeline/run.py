@@ -14,8 +14,9 @@ from worldstereo_cli.pipeline import bindings
 from worldstereo_cli.pipeline.estimate import Workload, estimate, setting_that_fits
 from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE, held, refuse_foreign
 from worldstereo_cli.pipeline.report import Reporter, SceneReport, StageReport
-from worldstereo_cli.pipeline.reuse import STAGES, VIEW, Decision, Selection
+from worldstereo_cli.pipeline.reuse import NOT_MADE, STAGES, VIEW, Decision, Selection
 from worldstereo_cli.pipeline.scene_file import SCENE_FILE, SceneFile
+from worldstereo_cli.pipeline.settings import flags_to_keep
 from worldstereo_cli.pipeline.summaries import summary
 from worldstereo_cli.pipeline.trouble import memory_limit_mb, peak_memory_mb, storage_words, trouble_in
 from worldstereo_cli.progress import Progress
@@ -57,6 +58,7 @@ def run_scene(
     # All that fails before the scene is touched comes first.
     run = _Run(photo, scene_dir, recipe, options)
     stages = run.planned()
+    run.tell_other_settings(stages, reporter)
     if not options.dry_run:
         run.check_backends(stages, reporter)
         run.warn_of_memory(stages, reporter)
@@ -113,6 +115,15 @@ class _Run:
             kept = bindings.rounds_to_keep(decisions, self.binding)
             work = replace(self._workload, rounds_kept=kept)
         return [_planned(name, reason, work) for name, reason in reasons]
+
+    def tell_other_settings(self, planned: list[StageReport], reporter: Reporter) -> None:
+        """Say how the scene would keep its settings, where it is built anew with others."""
+        replaced = [r.name for r in planned if r.state == "planned" and self._is_there(r.name)]
+        flags = flags_to_keep(self.record.recipe, self.binding.recipe)
+        if replaced and flags:
+            reporter.note(
+                f"{self.binding.scene_dir} was made with other settings; to keep them: {' '.join(flags)}"
+            )
 
     def check_backends(self, planned: list[StageReport], reporter: Reporter) -> None:
         """See that the models of stages that will be built are there and fit."""
@@ -183,15 +194,19 @@ class _Run:
         outputs = (VIEWER_PAGE, FLYTHROUGH)
         missing = [name for name in outputs if not (self.binding.scene_dir / name).is_file()]
         if len(missing) == len(outputs):
-            return "not there yet"
+            return NOT_MADE
         if any(decision.reason is not None for decision in decisions):
             return "the splats are new"
         if missing:
-            return f"{missing[0]} is not there yet"
+            return f"{missing[0]} is missing"
         entry = self.record.stages.get(VIEW, {})
         if entry.get("state") != "done":
             return "the last run was cut short"
-        return None if entry.get("made_from") == bindings.view_digest(self.binding) else "its recipe changed"
+        return (
+            None
+            if entry.get("made_from") == bindings.view_digest(self.binding)
+            else "settings or version changed"
+        )
 
     def _build(self, planned: StageReport, progress: Progress) -> StageReport:
         """Build one stage, or page and flythrough."""

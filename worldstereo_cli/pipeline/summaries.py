@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from worldstereo_cli.artifacts.manifest import Manifest
+from worldstereo_cli.artifacts.scene import scale_source
 
 
 def summary(manifest: Manifest) -> str:
@@ -30,10 +31,10 @@ def summary(manifest: Manifest) -> str:
 
 def _lift(facts: Mapping[str, Any]) -> str:
     width, height = facts["size_px"]
-    scale = "metres estimated" if facts["is_metric"] else "scale assumed"
     level = ", levelled" if facts["world"]["is_level"] else ""
     notes = "".join(f"; {note}" for note in facts["photo_notes"])
-    depth = f"depth by {facts['depth_backend']}, median {facts['median_depth_m']:.1f} m, {scale}"
+    scale = f"median {facts['median_depth_m']:.1f} m, scale {scale_source(facts)}"
+    depth = f"depth by {facts['depth_backend']}, {scale}"
     return f"{width}x{height}, {depth}, focal length from {facts['focal_source']}{level}{notes}"
 
 

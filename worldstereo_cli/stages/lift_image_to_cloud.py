@@ -13,7 +13,7 @@ from worldstereo_cli.artifacts.cloud import write_cloud
 from worldstereo_cli.artifacts.depth_map import read_depth_map
 from worldstereo_cli.artifacts.manifest import Manifest, digest_file, draft_directory
 from worldstereo_cli.artifacts.photo import Photo, read_photo
-from worldstereo_cli.artifacts.scene import Lift
+from worldstereo_cli.artifacts.scene import Lift, scale_source
 from worldstereo_cli.artifacts.views import View
 from worldstereo_cli.errors import InputError
 from worldstereo_cli.geometry.cameras import Cameras, focal_from_fov, fov_from_focal, intrinsics_from_focal
@@ -87,6 +87,7 @@ def lift(
     placed = _Placed.of(photo, estimate, known_focal, recipe.contraction)
     progress(3, 4, "writing")
     facts = {"focal_source": source, "depth_backend": backend.name, **placed.facts(photo, estimate)}
+    facts["world"] |= {"scale": scale_source(facts)}
     made_from = _inputs(image, options, recipe)
     manifest = Manifest(Lift.kind, recipe.model_dump(mode="json"), seed, made_from, facts)
     lifted = _written(placed.lifted(photo, manifest), out)
@@ -155,7 +156,6 @@ class _Placed:
                 "tilt_deg": math.degrees(tilt) if self.is_level else 0.0,
                 "camera_height_m": None if height is None else height * self.scale,
                 "world_from_camera": self.camera.world_from_camera[0].tolist(),
-                "scale": "measured" if estimate.is_metric else "assumed",
                 "scale_factor": self.scale,
                 "far_bound_m": self.far.bound_m,
                 "sky_shell_m": self.far.shell_m,

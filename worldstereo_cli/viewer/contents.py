@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from worldstereo_cli.artifacts.manifest import Manifest
-from worldstereo_cli.artifacts.scene import Lift, NamedPath, Plan
+from worldstereo_cli.artifacts.scene import Lift, NamedPath, Plan, scale_source
 from worldstereo_cli.artifacts.splats import read_splats
 from worldstereo_cli.artifacts.trajectory import AUTO
 from worldstereo_cli.artifacts.views import View
@@ -38,8 +38,8 @@ class About:
     points_seen: int
     points_invented: int
     """Of the cloud that the splats were fitted to."""
-    is_metric: bool
-    """The depth backend works in metres; otherwise its scale is a convention."""
+    scale: str
+    """Where its metres come from: see `scale_source`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def _about(lifted: Mapping[str, Any], generated: Mapping[str, Any]) -> About:
         str(generated["backend"]),
         int(generated["num_seen_points"]),
         int(generated["num_invented_points"]),
-        bool(lifted["is_metric"]),
+        scale_source(lifted),
     )
 
 

@@ -54,9 +54,8 @@ def _about(about: About) -> list[str]:
     invented = round(100 * about.points_invented / max(1, total))
     depth = _DEPTH_BY.get(about.depth_by, about.depth_by)
     frames = _FRAMES_BY.get(about.frames_by, about.frames_by)
-    scale = "in metres as estimated" if about.is_metric else "in units of an assumed scale"
     return [
-        f"One photograph, made 3D {scale}. Depth by {depth}.",
+        f"One photograph, made 3D. Depth by {depth}; scale {about.scale}.",
         f"{100 - invented} % of the points come from the photo. {invented} % are invented, where it shows "
         f"nothing: by {frames}.",
         "Coloured lines are the camera paths. The scene is made to be seen from near them; farther off, "
