@@ -121,5 +121,5 @@ def test_a_reconstruction_is_read_with_its_metrics(tmp_path: Path) -> None:
         Manifest(Reconstruction.kind, {}, 0).write(draft)
     back = Reconstruction.read(tmp_path / "reconstruct")
     assert len(back.splats) == back.metrics["num_splats"] == 7
-    with pytest.raises(ArtifactError, match="does not exist"):
+    with pytest.raises(ArtifactError, match="is not finished: it has no reconstruct yet"):
         Reconstruction.read(tmp_path / "other")

@@ -61,10 +61,11 @@ class Manifest:
             ArtifactError: `root` is missing, unfinished, damaged, of another kind or schema.
         """
         path = root / MANIFEST_NAME
-        remedy = f"Run the stage that makes {kind} again: worldstereo run IMAGE --out {root.parent}"
+        scene = root.parent.parent.parent if kind == "round" else root.parent
+        remedy = f"Finish the scene: worldstereo run IMAGE --out {scene}"
         if not path.is_file():
-            state = "is not finished" if root.is_dir() else "does not exist"
-            raise ArtifactError(f"{root} {state}, but a finished {kind} was expected.", remedy=remedy)
+            has = f"its {kind} was cut short" if root.is_dir() else f"it has no {kind} yet"
+            raise ArtifactError(f"{scene} is not finished: {has}.", remedy=remedy)
         try:
             manifest = _parsed(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError, RecursionError) as error:

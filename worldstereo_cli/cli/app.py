@@ -148,8 +148,10 @@ def view(
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = True,
 ) -> None:
     """Look at a scene live, in a browser on this machine."""
+    from worldstereo_cli.pipeline.scene_file import require_scene
     from worldstereo_cli.viewer.live import serve
 
+    require_scene(scene)
     with suppress(KeyboardInterrupt):
         serve(scene, port=port, open_browser=open_page, announce=lambda line: typer.echo(line, err=True))
 
@@ -171,8 +173,10 @@ def export(
     ] = False,
 ) -> None:
     """Write a scene in the formats of other tools."""
+    from worldstereo_cli.pipeline.scene_file import require_scene
     from worldstereo_cli.viewer.export import export_scene
 
+    require_scene(scene)
     names = [name.strip() for name in formats.split(",") if name.strip()]
     for path in export_scene(scene, names, out or scene / "export", overwrite=overwrite):
         typer.echo(path)

@@ -25,6 +25,9 @@ _PARTS = {
 _PARTS_OF_ALL = ("name", "seed")
 
 
+_SCENES_ARE = "Pass the directory that was --out of: worldstereo run photo.jpg --out SCENE"
+
+
 @dataclass(slots=True)
 class SceneFile:
     """The record of a scene, updated after every stage.
@@ -75,13 +78,8 @@ class SceneFile:
             ArtifactError: There is no scene, or its record is damaged or of another version.
         """
         path = scene_dir / SCENE_FILE
-        state = "is a file" if scene_dir.exists() else "does not exist"
-        where = "SCENE" if scene_dir.is_file() else scene_dir
         if not path.is_file():
-            raise ArtifactError(
-                f"{scene_dir} is not a scene: it {'has no ' + SCENE_FILE if scene_dir.is_dir() else state}.",
-                remedy=f"Make one with: worldstereo run photo.jpg --out {where}",
-            )
+            raise ArtifactError(_why_no_scene(scene_dir), remedy=_SCENES_ARE)
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(data["schema"], int):
@@ -102,3 +100,19 @@ class SceneFile:
                 f"{path} is damaged: {type(error).__name__}.",
                 remedy=f"Move it away and run again: worldstereo run photo.jpg --out {scene_dir}",
             ) from error
+
+
+def _why_no_scene(place: Path) -> str:
+    if not place.exists():
+        return f"There is no {place}."
+    return f"{place} is not a scene: it {'has no ' + SCENE_FILE if place.is_dir() else 'is a file'}."
+
+
+def require_scene(place: Path) -> None:
+    """Check that there is a scene, whatever state its record is in.
+
+    Raises:
+        ArtifactError: There is nothing, or something else.
+    """
+    if not (place / SCENE_FILE).exists():
+        raise ArtifactError(_why_no_scene(place), remedy=_SCENES_ARE)

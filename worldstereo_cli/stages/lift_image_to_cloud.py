@@ -86,8 +86,7 @@ def lift(
         known_focal, source = _estimated_focal(photo, estimate, recipe)
     placed = _Placed.of(photo, estimate, known_focal, recipe.contraction)
     progress(3, 4, "writing")
-    facts = {"focal_source": source, "depth_backend": backend.name, **placed.facts(photo, estimate)}
-    facts["world"] |= {"scale": scale_source(facts)}
+    facts = {"focal_source": source, **placed.facts(photo, estimate, backend.name)}
     made_from = _inputs(image, options, recipe)
     manifest = Manifest(Lift.kind, recipe.model_dump(mode="json"), seed, made_from, facts)
     lifted = _written(placed.lifted(photo, manifest), out)
@@ -132,8 +131,9 @@ class _Placed:
         view = View(photo.image, s.depth_m, s.valid, s.sky, self.camera)
         return Lift([view], cloud_from_surface(s, photo.image, self.camera), manifest)
 
-    def facts(self, photo: Photo, estimate: DepthEstimate) -> dict[str, Any]:
+    def facts(self, photo: Photo, estimate: DepthEstimate, depth_backend: str) -> dict[str, Any]:
         """Return what a reader of the manifest wants to know."""
+        depth = {"depth_backend": depth_backend, "is_metric": estimate.is_metric}
         surface, ground = self.surface, self.ground
         solid = surface.valid & ~surface.sky
         height = ground.camera_height_m
@@ -142,7 +142,7 @@ class _Placed:
         return {
             "focal_px": focal,
             "fov_deg": math.degrees(fov_from_focal(focal, max(self.camera.width_px, self.camera.height_px))),
-            "is_metric": estimate.is_metric,
+            **depth,
             "size_px": [self.camera.width_px, self.camera.height_px],
             "photo_size_px": [photo.original_width_px, photo.original_height_px],
             "photo_notes": list(photo.notes),
@@ -156,6 +156,7 @@ class _Placed:
                 "tilt_deg": math.degrees(tilt) if self.is_level else 0.0,
                 "camera_height_m": None if height is None else height * self.scale,
                 "world_from_camera": self.camera.world_from_camera[0].tolist(),
+                "scale": scale_source(depth),
                 "scale_factor": self.scale,
                 "far_bound_m": self.far.bound_m,
                 "sky_shell_m": self.far.shell_m,
