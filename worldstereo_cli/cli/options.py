@@ -48,7 +48,8 @@ Trajectories = Annotated[
         metavar="PRESET|FILE",
         help="auto, a trajectory file, or a preset such as orbit or orbit:20: eloop, up, right, left, orbit,"
         " spiral, lemniscate, forward, backward, strafe, rise, dolly-zoom, pan, tilt, roll, look-around,"
-        " zoom. May be repeated.",
+        " zoom. May be repeated. A file is a WorldStereo camera.json, a nerfstudio transforms.json, or an"
+        " .npz or .json with w2c or c2w; the README has an example of each.",
         show_default="orbit:16 and auto",
     ),
 ]
