@@ -91,5 +91,5 @@ def storage_error(error: OSError, what: str = "A file") -> InputError | OutOfMem
     if error.errno == errno.ENOMEM:
         return OutOfMemory("The system has no memory left.", remedy="Close other programs, and run again.")
     if error.errno in _BROKEN:
-        return InputError(f"{place}: {error.strerror}.", remedy="Mend that, and run the same command again.")
+        return InputError(f"{place}: {error.strerror}.", remedy="Fix that, then run the same command again.")
     return None

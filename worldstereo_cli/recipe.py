@@ -322,7 +322,7 @@ def _explain(error: ValidationError) -> str:
                 lines.append(f'{name} = {problem.get("input")!r}: input should be a list such as ["orbit"]')
             case _:
                 lines.append(f"{name} = {problem.get('input')!r}: {problem['msg'].lower()}")
-    return "The recipe does not hold: " + "; ".join(lines) + "."
+    return "The recipe is not valid: " + "; ".join(lines) + "."
 
 
 def _meant(place: list[str]) -> str:

@@ -107,7 +107,7 @@ def test_an_error_travels_between_processes_whole():
 
 def test_a_process_that_was_killed_is_told_as_out_of_memory():
     assert isinstance(_broken_down(-9), OutOfMemory)
-    assert "broke down with 1" in _broken_down(1).problem
+    assert "crashed with exit code 1" in _broken_down(1).problem
 
 
 def started(folder: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
@@ -140,7 +140,7 @@ def test_a_photo_whose_process_is_killed_fails_alone(folder):
     out, err = process.communicate()
     assert process.returncode == 1
     assert len(out.splitlines()) == 1
-    assert "was killed, most likely by the system for want of memory" in err
+    assert "was killed, most likely because the system ran out of memory" in err
     assert err.splitlines()[-1] == "1 of 2 photos done, 1 failed"
 
 

@@ -77,5 +77,5 @@ def _picture(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     if mode == "F":
         return values
     if not mode.startswith("I") or values.max() > 65535:
-        raise ValueError(f"8-bit or colour pixels ({mode}) tell no metres")
+        raise ValueError(f"8-bit or colour pixels ({mode}) do not hold metres")
     return np.where(values == 65535, np.nan, values / 1000)

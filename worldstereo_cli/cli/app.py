@@ -86,7 +86,7 @@ def lift(
     device: o.Device = "auto",
     force: o.ForceThis = False,
 ) -> None:
-    """Photo to depth and a point cloud."""
+    """Estimate depth and lift the photo to a point cloud."""
     from worldstereo_cli.pipeline.run import RunOptions
     from worldstereo_cli.pipeline.scene_file import SCENE_FILE
 
@@ -103,7 +103,7 @@ def plan(
     trajectory: o.Trajectories = None,
     force: o.ForceThis = False,
 ) -> None:
-    """Cloud to camera paths."""
+    """Plan camera paths through the cloud."""
     from worldstereo_cli.pipeline.run import RunOptions
 
     chosen = _scene_recipe(scene, recipe, overrides, trajectory)
@@ -119,7 +119,7 @@ def generate(
     device: o.Device = "auto",
     force: o.ForceThis = False,
 ) -> None:
-    """Camera paths to frames that grow the cloud."""
+    """Generate frames along the paths, and grow the cloud with them."""
     from worldstereo_cli.pipeline.run import RunOptions
 
     chosen = _scene_recipe(scene, recipe, overrides, prompt=prompt)
@@ -134,7 +134,7 @@ def reconstruct(
     device: o.Device = "auto",
     force: o.ForceThis = False,
 ) -> None:
-    """Frames to Gaussian splats, the viewer page and the flythrough."""
+    """Fit Gaussian splats; write the viewer page and the flythrough."""
     from worldstereo_cli.pipeline.run import RunOptions
 
     chosen = _scene_recipe(scene, recipe, overrides)

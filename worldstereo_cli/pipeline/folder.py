@@ -189,11 +189,11 @@ def _broken_down(exit_code: int | None) -> WorldStereoError:
         return WorldStereoError("The run was stopped.", remedy="The same command resumes.")
     if exit_code is not None and exit_code < 0 and -exit_code == getattr(signal, "SIGKILL", 9):
         return OutOfMemory(
-            "The run was killed, most likely by the system for want of memory; what is finished is kept.",
+            "The run was killed, most likely because the system ran out of memory; what is finished is kept.",
             remedy="Try fewer --jobs, or a smaller --set lift.long_side_px.",
         )
     return WorldStereoError(
-        f"The run broke down with {exit_code}; what it wrote is above.",
+        f"The run crashed with exit code {exit_code}; its output is above.",
         remedy="Run this photo alone; if it happens again, please report it.",
     )
 

@@ -15,7 +15,7 @@ from worldstereo_cli.pipeline.reuse import STAGES, VIEW
 from worldstereo_cli.pipeline.scene_file import SceneFile
 
 _DEPTH_LICENCES = {
-    "embedded": "that of worldstereo, Apache-2.0",
+    "embedded": "Apache-2.0, shipped with worldstereo",
     "prior": "no weights",
     "file": "a file of yours",
     "depth-anything": "Apache-2.0 for the small model; see the model card of others",

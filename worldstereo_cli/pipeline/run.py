@@ -278,7 +278,7 @@ def _open_record(binding: bindings.Binding, selection: Selection) -> SceneFile:
         )
     if is_other and "lift" not in selection.names:
         raise ArtifactError(
-            f"{scene} was lifted from other pixels than {photo} has now.",
+            f"{photo} has changed since {scene} was lifted.",
             remedy="Leave out --from, so that the photo is lifted again.",
         )
     return known

@@ -25,7 +25,7 @@ _PARTS = {
 _PARTS_OF_ALL = ("name", "seed")
 
 
-_SCENES_ARE = "Pass the directory that was --out of: worldstereo run photo.jpg --out SCENE"
+_SCENES_ARE = "Pass the directory of a scene; this makes one: worldstereo run photo.jpg --out SCENE"
 
 
 @dataclass(slots=True)
