@@ -110,6 +110,7 @@ def test_a_live_view_is_ended_by_an_interrupt_without_complaint(tmp_path, capsys
     def serve(*_args, **_kwargs):
         raise KeyboardInterrupt
 
+    (tmp_path / "scene.json").touch()
     monkeypatch.setattr("worldstereo_cli.viewer.live.serve", serve)
     assert door.run(["view", str(tmp_path)]) == 0
     assert card(capsys) == ""
