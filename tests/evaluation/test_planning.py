@@ -46,7 +46,13 @@ def test_auto_uncovers_half_as_much_again_with_each_frame() -> None:
     assert min(means.values()) > 1.5, means
 
 
-@pytest.mark.parametrize("boxes", [LIVING_ROOM, CORRIDOR], ids=["living room", "corridor"])
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        pytest.param(LIVING_ROOM, id="living room"),
+        pytest.param(CORRIDOR, id="corridor", marks=pytest.mark.slow),
+    ],
+)
 def test_no_camera_is_in_or_behind_anything(boxes: list, tmp_path: Path) -> None:
     scene = Furnished("scene", boxes)
     scene.write_lift(tmp_path / "lift")

@@ -123,6 +123,7 @@ def test_a_variant_that_cannot_end_is_no_result(tmp_path: Path, development: Dev
     assert ablation.finished() == {}
 
 
+@pytest.mark.slow
 def test_variants_compile_nothing_anew(tmp_path: Path, development: DevelopmentSet) -> None:
     ablation = _ablation(tmp_path / "out", development)
     torch._dynamo.reset()
@@ -137,6 +138,7 @@ def test_variants_compile_nothing_anew(tmp_path: Path, development: DevelopmentS
     assert counts == [counts[0]] * 3
 
 
+@pytest.mark.slow
 def test_compiled_blocks_learn_what_plain_ones_do() -> None:
     torch._dynamo.reset()
     recipe = read_recipe(RECIPES / "toy.toml")
