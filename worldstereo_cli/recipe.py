@@ -54,9 +54,12 @@ class PlanRecipe(_Section):
     photo, and of the surface hidden behind things and beyond the frame. Presets: eloop, up, right, left,
     orbit, spiral, lemniscate, forward, backward, strafe, rise, dolly-zoom, pan, tilt, roll, look-around,
     zoom."""
+    sway_deg: Annotated[float, Field(ge=0, le=60)] = 16.0
+    """`auto` begins with a sway to either side about the point at median depth, unless paths are named
+    before it: whoever opens a scene looks around it first. 0 for none."""
     max_paths: Annotated[int, Field(ge=1, le=35)] = 2
-    """So many paths `auto` chooses at most; each is a round of `generate`, which costs what the
-    rest of planning does many times over. `worldstereo eval plan` tells what more of them uncover."""
+    """So many paths `auto` flies at most, the sway among them; each is a round of `generate`, which costs
+    what the rest of planning does many times over. `worldstereo eval plan` tells what more uncover."""
     min_gain_frac: Fraction = 0.04
     """`auto` ends when a path adds less than this part of all that is uncovered with it: what is left lies
     in slivers, which the splats cover as they are."""

@@ -228,8 +228,25 @@ def test_where_nothing_is_hidden_there_is_nothing_to_choose(tmp_path: Path) -> N
     # A bare wall has no edge to look behind, and beyond its border no frame may look here.
     scenes.write_lift(tmp_path / "lift", scenes.wall(), scenes.camera())
     with pytest.raises(InputError, match=r"auto found none: .*not seen in one frame") as caught:
-        run(tmp_path / "lift", tmp_path / "none", "auto", max_hole_frac=1e-4)
+        run(tmp_path / "lift", tmp_path / "none", "auto", max_hole_frac=1e-4, sway_deg=0)
     assert "pan" in caught.value.remedy
+
+
+def test_auto_begins_with_a_sway_unless_a_path_comes_before_it(tmp_path: Path) -> None:
+    scenes.write_lift(tmp_path / "lift", scenes.room(), scenes.camera())
+
+    def requests(out: str, *trajectories: str, **changes: float) -> list[str]:
+        facts = run(tmp_path / "lift", tmp_path / out, *trajectories, **changes).manifest.facts
+        return [path["requested"] for path in facts["paths"]]
+
+    swayed = requests("auto", "auto", max_paths=2)
+    assert swayed[0].startswith("auto: orbit:"), swayed
+    assert len(swayed) <= 2, "the sway is one of auto's paths"
+    assert requests("wide", "auto", max_paths=1, sway_deg=60)[0] != "auto: orbit:60", (
+        "as wide as there is space"
+    )
+    assert not any(text.startswith("auto: orbit:16") for text in requests("named", "right", "auto"))
+    assert not any(text.startswith("auto: orbit:16") for text in requests("none", "auto", sway_deg=0))
 
 
 def test_the_head_can_be_turned_where_nothing_can_be_flown(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from worldstereo_cli.artifacts.plan_preview import draw_plan
 from worldstereo_cli.artifacts.scene import Lift, NamedPath, Plan
 from worldstereo_cli.artifacts.trajectory import AUTO, TrajectoryRequest, parse_trajectory
 from worldstereo_cli.errors import InputError
+from worldstereo_cli.geometry.cameras import Cameras
 from worldstereo_cli.geometry.candidates import Candidate, mean_parallax_depth
 from worldstereo_cli.geometry.choose_paths import Budget, Choice, Field, choose_paths
 from worldstereo_cli.geometry.clearance import SurfaceDistance
@@ -26,6 +27,8 @@ from worldstereo_cli.recipe import PlanRecipe
 from worldstereo_cli.stages.one_path import Flight, PathFacts, closest_m, requested_path
 
 _COARSE_PX = 192
+_SWAY_SHARES = (1.0, 0.85, 0.7, 0.55, 0.4)
+"""Parts of the whole sway that are tried, the widest first."""
 """Longer side of the view that planning looks at. Enough for things as thick as an arm; time goes with
 the square."""
 _ABOUT = (
@@ -138,8 +141,11 @@ def _fly(
     choices: list[Choice] = []
     for index, request in enumerate(requests):
         if request.preset == AUTO and request.file is None:
-            choices.append(choose_paths(field, _budget(flight.recipe), [p.cameras for p in paths]))
-            made = [_chosen(candidate, flight) for candidate in choices[-1].chosen]
+            made = [] if paths else _sway(flight, field.space)
+            flown = [p.cameras for p in paths] + [cameras for cameras, _ in made]
+            budget = _budget(flight.recipe, flight.recipe.max_paths - (len(flown) - len(paths)))
+            choices.append(choose_paths(field, budget, flown))
+            made += [_chosen(candidate, flight) for candidate in choices[-1].chosen]
             if not made:
                 facts.append(PathFacts(AUTO, AUTO, 0.0, 0.0, _why_none(choices[-1])))
         else:
@@ -154,11 +160,24 @@ def _fly(
     return paths, facts, _account(paths, choices, field)
 
 
-def _budget(recipe: PlanRecipe) -> Budget:
-    return Budget(recipe.max_paths, recipe.min_gain_frac, recipe.max_hole_frac, recipe.num_poses, _LOOKS)
+def _sway(flight: Flight, space: OpenSpace) -> list[tuple[Cameras, PathFacts]]:
+    """Return the sway that `auto` begins with, as wide as open space allows; none where that is little.
+
+    Whoever opens a scene looks around it first, and frames from there leave no black borders.
+    """
+    for kept in _SWAY_SHARES if flight.recipe.sway_deg > 0 else ():
+        text = f"orbit:{kept * flight.recipe.sway_deg:g}"
+        cameras, fact = requested_path(parse_trajectory(text), flight)
+        if fact.kept == 1.0 and space.along(cameras.centres):
+            return [(cameras, replace(fact, requested=f"{AUTO}: {text}", kept=kept))]
+    return []
 
 
-def _chosen(candidate: Candidate, flight: Flight) -> tuple[Any, PathFacts]:
+def _budget(recipe: PlanRecipe, most: int) -> Budget:
+    return Budget(most, recipe.min_gain_frac, recipe.max_hole_frac, recipe.num_poses, _LOOKS)
+
+
+def _chosen(candidate: Candidate, flight: Flight) -> tuple[Cameras, PathFacts]:
     name = candidate.name.partition(":")[0] if candidate.family != "tour" else "tour"
     fact = PathFacts(name, f"{AUTO}: {candidate.name}", 1.0, closest_m(candidate.cameras, flight))
     return candidate.cameras, fact
