@@ -68,5 +68,5 @@ resource.setrlimit(resource.RLIMIT_DATA, (own.data + 400_000_000,) * 2)
 print(memory_limit_mb() - own.rss / 1e6)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) == pytest.approx(300, abs=10)
+    assert float(done.stdout) == pytest.approx(200, abs=10)
     assert memory_limit_mb() > 0

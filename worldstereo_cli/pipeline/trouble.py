@@ -17,7 +17,7 @@ _NO_MEMORY = (
 """What libraries write when the system refuses memory, in lower case. Torch has no class for the host's;
 threads and mapped libraries need memory, too."""
 
-_RESERVED_MB = 100
+_RESERVED_MB = 200
 """What a run reserves and hardly touches (buffers of compressors, stacks of threads), and a limit counts."""
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
