@@ -239,14 +239,19 @@ def test_auto_begins_with_a_sway_unless_a_path_comes_before_it(tmp_path: Path) -
         facts = run(tmp_path / "lift", tmp_path / out, *trajectories, **changes).manifest.facts
         return [path["requested"] for path in facts["paths"]]
 
-    swayed = requests("auto", "auto", max_paths=2)
-    assert swayed[0].startswith("auto: orbit:"), swayed
-    assert len(swayed) <= 2, "the sway is one of auto's paths"
-    assert requests("wide", "auto", max_paths=1, sway_deg=60)[0] != "auto: orbit:60", (
-        "as wide as there is space"
-    )
-    assert not any(text.startswith("auto: orbit:16") for text in requests("named", "right", "auto"))
-    assert not any(text.startswith("auto: orbit:16") for text in requests("none", "auto", sway_deg=0))
+    assert requests("auto", "auto", max_paths=2)[0] == "auto: sway:16"
+    assert len(requests("two", "auto", max_paths=2)) <= 2, "the sway is one of auto's paths"
+    assert "auto: sway:16" not in requests("named", "right", "auto")
+    assert not any("sway" in text for text in requests("none", "auto", sway_deg=0))
+
+
+def test_the_sway_is_no_wider_than_space_is_known_to_be_free_and_says_so(tmp_path: Path) -> None:
+    scenes.write_lift(tmp_path / "lift", scenes.room(), scenes.camera())
+    made = run(tmp_path / "lift", tmp_path / "wide", "auto", max_paths=1, sway_deg=60)
+    (sway,) = made.manifest.facts["paths"]
+    assert 0 < sway["kept"] < 1
+    assert "was kept" in sway["note"]
+    assert [p.name for p in made.paths] == ["sway"]
 
 
 def test_the_head_can_be_turned_where_nothing_can_be_flown(tmp_path: Path) -> None:
@@ -259,6 +264,8 @@ def test_the_head_can_be_turned_where_nothing_can_be_flown(tmp_path: Path) -> No
     scenes.write_lift(tmp_path / "lift", shaft, scenes.camera())
     made = run(tmp_path / "lift", tmp_path / "plan", "auto", clearance_m=0.2, clearance_frac=1.0)
     assert "look-around" in [p.name for p in made.paths]
+    assert "sway" not in [p.name for p in made.paths]
+    assert made.manifest.facts["paths"][0]["kept"] == 0, "that there is none is told"
     for path in made.paths:
         away = torch.tensor([0.25, 0.2]) - path.cameras.centres[:, :2].abs()
         assert float(away.min()) > 0.5 * made.manifest.facts["required_clearance_m"]

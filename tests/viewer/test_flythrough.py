@@ -130,7 +130,7 @@ def test_what_was_asked_for_is_flown_whole_and_what_auto_chose_is_not(
     (scene / "plan" / "artifact.json").write_text(json.dumps(manifest))
     contents = SceneContents.read(scene)
     assert contents.chosen == {right["name"]}
-    flown = paths_to_fly(scene, contents, 0.02)
+    flown = paths_to_fly(contents, 0.02)
     assert [p.name for p in flown] == [right["name"], loop["name"]]
     assert flown[1] is contents.paths[1]
     assert float(extent(flown[0])) < 0.6 * float(extent(contents.paths[0]))

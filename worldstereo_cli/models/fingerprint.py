@@ -32,14 +32,10 @@ def depth_fingerprint(backend: str, weights: str, cache: Path | None = None) -> 
             from worldstereo_cli.models.depth.embedded import DEFAULT_WEIGHTS, WEIGHTS_ROOT
 
             return _folder(WEIGHTS_ROOT / DEFAULT_WEIGHTS, ("config.json", "model.safetensors"))
-        case "depth-pro":
-            from worldstereo_cli.models.depth.depth_pro import DepthPro
+        case "depth-pro" | "depth-anything":
+            from worldstereo_cli.models.depth.factory import usual_depth_weights
 
-            return _named(weights or DepthPro.usual_weights, cache)
-        case "depth-anything":
-            from worldstereo_cli.models.depth.depth_anything import DepthAnything
-
-            return _named(weights or DepthAnything.usual_weights, cache)
+            return _named(weights or usual_depth_weights(backend), cache)
         case _:
             return None
 

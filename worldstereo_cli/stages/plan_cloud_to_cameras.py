@@ -141,12 +141,12 @@ def _fly(
     choices: list[Choice] = []
     for index, request in enumerate(requests):
         if request.preset == AUTO and request.file is None:
-            made = [] if paths else _sway(flight, field.space)
-            flown = [p.cameras for p in paths] + [cameras for cameras, _ in made]
+            made = [_sway(flight, field.space)] if flight.recipe.sway_deg > 0 and not paths else []
+            flown = [p.cameras for p in paths] + [cameras for cameras, fact in made if fact.kept > 0]
             budget = _budget(flight.recipe, flight.recipe.max_paths - (len(flown) - len(paths)))
             choices.append(choose_paths(field, budget, flown))
             made += [_chosen(candidate, flight) for candidate in choices[-1].chosen]
-            if not made:
+            if len(flown) == len(paths) and not choices[-1].chosen:
                 facts.append(PathFacts(AUTO, AUTO, 0.0, 0.0, _why_none(choices[-1])))
         else:
             made = [requested_path(request, flight)]
@@ -160,17 +160,20 @@ def _fly(
     return paths, facts, _account(paths, choices, field)
 
 
-def _sway(flight: Flight, space: OpenSpace) -> list[tuple[Cameras, PathFacts]]:
-    """Return the sway that `auto` begins with, as wide as open space allows; none where that is little.
+def _sway(flight: Flight, space: OpenSpace) -> tuple[Cameras, PathFacts]:
+    """Return the sway that `auto` begins with, as wide as open space allows; kept at 0 where that is little.
 
     Whoever opens a scene looks around it first, and frames from there leave no black borders.
     """
-    for kept in _SWAY_SHARES if flight.recipe.sway_deg > 0 else ():
-        text = f"orbit:{kept * flight.recipe.sway_deg:g}"
-        cameras, fact = requested_path(parse_trajectory(text), flight)
+    whole = flight.recipe.sway_deg
+    for kept in _SWAY_SHARES:
+        cameras, fact = requested_path(parse_trajectory(f"orbit:{kept * whole:g}"), flight)
         if fact.kept == 1.0 and space.along(cameras.centres):
-            return [(cameras, replace(fact, requested=f"{AUTO}: {text}", kept=kept))]
-    return []
+            break
+    else:
+        kept = 0.0
+    note = "" if kept == 1.0 else f"of the sway {kept:.0%} was kept, as far as space is known to be free"
+    return cameras, PathFacts("sway", f"{AUTO}: sway:{whole:g}", kept, fact.clearance_m, note)
 
 
 def _budget(recipe: PlanRecipe, most: int) -> Budget:

@@ -88,7 +88,7 @@ def write_flythrough(
         with torch.no_grad():
             return rasterizer.render(gaussians, camera.to(device)).rgb
 
-    legs = plan_legs(paths_to_fly(scene_dir, contents, recipe.flythrough_max_unseen), recipe)
+    legs = plan_legs(paths_to_fly(contents, recipe.flythrough_max_unseen), recipe)
     size = (legs[0].cameras.width_px, legs[0].cameras.height_px)
     with draft_file(path) as draft:
         write_video(draft, film(legs, render, progress), size, recipe.flythrough_fps)
@@ -120,18 +120,14 @@ class UnseenShare:
         return scale_motion(path, max(parts, default=min(_PARTS)))
 
 
-def paths_to_fly(scene_dir: Path, contents: SceneContents, max_unseen: float) -> list[NamedPath]:
+def paths_to_fly(contents: SceneContents, max_unseen: float) -> list[NamedPath]:
     """Return the paths of a scene, those that `auto` chose shortened.
 
     Args:
-        scene_dir: A finished scene.
-        contents: What it holds.
+        contents: A finished scene.
         max_unseen: The largest share, in [0, 1], that what the photo does not show may have in a picture.
-
-    Raises:
-        ArtifactError: The lift is missing or damaged.
     """
-    unseen = UnseenShare(View.read(scene_dir / "lift" / "views" / "000"))
+    unseen = UnseenShare(contents.photo)
     return [
         replace(path, cameras=unseen.shortened(path.cameras, max_unseen))
         if path.name in contents.chosen

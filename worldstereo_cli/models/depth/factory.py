@@ -50,7 +50,7 @@ def require_depth_weights(name: str, weights: str, cache: Path | None = None) ->
     """See that the weights of a depth backend are here, without loading them.
 
     Args:
-        name: As `depth_backend` takes it.
+        name: As `depth_backend` takes it; those whose weights ship, or that have none, pass.
         weights: A name on the hub or a folder; empty is the backend's usual one.
         cache: huggingface_hub's cache; None for the usual one.
 
@@ -59,7 +59,7 @@ def require_depth_weights(name: str, weights: str, cache: Path | None = None) ->
     """
     from worldstereo_cli.models.fingerprint import depth_fingerprint
 
-    if name == "prior" or depth_fingerprint(name, weights, cache) is not None:
+    if name not in ("depth-pro", "depth-anything") or depth_fingerprint(name, weights, cache) is not None:
         return
     from worldstereo_cli.models.depth.pretrained import weights_missing
 
@@ -67,11 +67,12 @@ def require_depth_weights(name: str, weights: str, cache: Path | None = None) ->
 
 
 def usual_depth_weights(name: str) -> str:
-    """Return the weights that a backend of the transformers library takes when none are named."""
-    if name == "depth-pro":
-        from worldstereo_cli.models.depth.depth_pro import DepthPro
+    """Return the weights that `depth-pro` or `depth-anything` takes when none are named.
 
-        return DepthPro.usual_weights
+    Raises:
+        KeyError: Another backend, which takes none.
+    """
     from worldstereo_cli.models.depth.depth_anything import DepthAnything
+    from worldstereo_cli.models.depth.depth_pro import DepthPro
 
-    return DepthAnything.usual_weights
+    return {"depth-pro": DepthPro.usual_weights, "depth-anything": DepthAnything.usual_weights}[name]
