@@ -24,14 +24,20 @@ DEVICE_CALL void plant_terrain(Builder& b, float eye_y, int leaf, int leaf2, int
   }
 }
 
-DEVICE_CALL void nature(Builder& b, float aspect) {
-  Rng& r = b.rng;
+// Light and ground of meadows and mountains.
+DEVICE_CALL void open_country(Builder& b) {
   Scene& s = *b.scene;
   outdoor_light(b);
   s.contact = 1.5f;
   s.ground = 2;
   s.ground_material = material(b, MEADOW);
   s.slope_material = material(b, STONE);
+}
+
+DEVICE_CALL void nature(Builder& b, float aspect) {
+  Rng& r = b.rng;
+  Scene& s = *b.scene;
+  open_country(b);
   int stone = material(b, STONE), leaf = material(b, LEAF), leaf2 = material(b, LEAF), bark = material(b, BARK);
   if (chance(r, .25f)) s.ground_material = stone;
   s.hill = log_uniform(r, .08f, 5.f);

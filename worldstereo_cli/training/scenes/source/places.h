@@ -308,11 +308,7 @@ DEVICE_CALL void airy_tree(Builder& b, Frame f, float tall, int leaf, int bark) 
 DEVICE_CALL void vista(Builder& b, float aspect) {
   Rng& r = b.rng;
   Scene& s = *b.scene;
-  outdoor_light(b);
-  s.contact = 1.5f;
-  s.ground = 2;
-  s.ground_material = material(b, MEADOW);
-  s.slope_material = material(b, STONE);
+  open_country(b);
   int leaf = material(b, LEAF), leaf2 = material(b, LEAF), bark = material(b, BARK), stone = material(b, STONE);
   s.hill = log_uniform(r, .1f, 3.f);
   s.hill_frequency = log_uniform(r, .02f, .1f);
