@@ -58,6 +58,22 @@ class OutOfMemory(WorldStereoError):  # noqa: N818  (the field says "out of memo
     exit_code: ClassVar[int] = 6
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Tell whether Ctrl-C, or a signal taken as one, is what an error comes from.
+
+    A library's compiled code that is interrupted while it calls Python may raise an error of its
+    own over the interrupt: numba a SystemError, "returned a result with an exception set".
+    """
+    seen: set[int] = set()
+    origin: BaseException | None = error
+    while origin is not None and id(origin) not in seen:
+        if isinstance(origin, KeyboardInterrupt):
+            return True
+        seen.add(id(origin))
+        origin = origin.__cause__ or origin.__context__
+    return False
+
+
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}
 _BROKEN = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.EISDIR, errno.ENOTDIR}

@@ -106,6 +106,23 @@ def test_a_signal_within_a_command_is_told_through_the_parser(
     assert ("without --force" in said) is bool(options)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+def test_an_interrupt_that_compiled_code_wraps_in_an_error_of_its_own_is_an_interrupt(
+    tmp_path, capsys, monkeypatch
+):
+    def wait(*_args):
+        # What numba raises when a signal comes while it calls Python to compile.
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except KeyboardInterrupt as error:
+            raise SystemError("a function returned a result with an exception set") from error
+
+    monkeypatch.setattr("worldstereo_cli.cli.running.run", wait)
+    assert door.run(["run", "a.jpg", "--out", str(tmp_path)]) == 143
+    assert card(capsys).startswith("error: Interrupted; what is finished is kept.")
+
+
 def test_a_live_view_is_ended_by_an_interrupt_without_complaint(tmp_path, capsys, monkeypatch):
     def serve(*_args, **_kwargs):
         raise KeyboardInterrupt

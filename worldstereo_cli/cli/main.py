@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 import typer
 
 from worldstereo_cli.cli.app import app
-from worldstereo_cli.errors import WorldStereoError, storage_error
+from worldstereo_cli.errors import WorldStereoError, is_interrupt, storage_error
+from worldstereo_cli.pipeline.interrupts import heard_signals
 
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """Typer's own usage error: its module moved between versions, its place in the hierarchy did not."""
@@ -25,10 +22,6 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 _EXIT_BROKEN_PIPE = 141
 """As a shell shows a program that SIGPIPE ended."""
-
-
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-"""All that ask a process to end are cleaned up after as Ctrl-C is."""
 
 
 def main() -> None:
@@ -68,69 +61,43 @@ def run(arguments: list[str]) -> int:
     if not os.environ.get("PYTHONWARNINGS"):
         # Libraries warn their own developers; what users should know is said in our own words.
         warnings.simplefilter("ignore")
-    with _heard_signals() as signals:
+    with heard_signals() as signals:
         try:
             result = app(arguments, prog_name="worldstereo", standalone_mode=False)
-        except WorldStereoError as error:
-            return _told(error)
-        except BrokenPipeError:
-            return _EXIT_BROKEN_PIPE
-        except OSError as error:
-            told = storage_error(error)
-            if told is None:
-                raise
-            return _told(told)
-        except _USAGE_ERROR as error:
-            problem = _message(error)
-            # Without a command the help has been shown already, and there is nothing else to say.
-            if problem:
-                _card(problem, _help_for(error))
-            return EXIT_USAGE
         except (KeyboardInterrupt, typer.Abort):
             return _interrupted(arguments, signals)
         except typer.Exit as leave:
             return leave.exit_code
+        except Exception as error:
+            if is_interrupt(error):
+                return _interrupted(arguments, signals)
+            return _failed(error)
         # Typer may return the exit code of an interrupt instead of passing it on.
         if signals and result == EXIT_INTERRUPTED:
             return _interrupted(arguments, signals)
         return result if isinstance(result, int) else 0
 
 
-@contextmanager
-def _heard_signals() -> Iterator[list[int]]:
-    """Let signals that ask the process to end raise, so that drafts are cleared away.
-
-    Yields:
-        A list that fills with the numbers of those that came.
-    """
-    heard: list[int] = []
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        heard.append(number)
-        raise KeyboardInterrupt
-
-    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []
-    # What the caller ignores stays ignored: nohup does that.
-    before = {n: h for n in numbers if (h := signal.getsignal(n)) not in (signal.SIG_IGN, None)}
-    for number in before:
-        signal.signal(number, end)
-    try:
-        yield heard
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _failed(error: Exception) -> int:
+    """Put an error into words, and raise it again if it is a bug of ours."""
+    told = storage_error(error) if isinstance(error, OSError) else error
+    if isinstance(told, WorldStereoError):
+        _card(told.problem, told.remedy)
+        return told.exit_code
+    if isinstance(error, BrokenPipeError):
+        return _EXIT_BROKEN_PIPE
+    if isinstance(error, _USAGE_ERROR):
+        problem = _message(error)
+        # Without a command the help has been shown already, and there is nothing else to say.
+        if problem:
+            _card(problem, _help_for(error))
+        return EXIT_USAGE
+    raise error
 
 
 def _interrupted(arguments: list[str], signals: list[int]) -> int:
     _card("Interrupted; what is finished is kept.", _how_to_resume(arguments))
     return 128 + signals[0] if signals else EXIT_INTERRUPTED
-
-
-def _told(error: WorldStereoError) -> int:
-    _card(error.problem, error.remedy)
-    return error.exit_code
 
 
 def _card(problem: str, remedy: str) -> None:

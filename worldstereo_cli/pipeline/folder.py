@@ -14,7 +14,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from worldstereo_cli.errors import InputError, OutOfMemory, WorldStereoError
+from worldstereo_cli.errors import InputError, OutOfMemory, WorldStereoError, is_interrupt
+from worldstereo_cli.pipeline.interrupts import heard_signals
 from worldstereo_cli.pipeline.place import is_scene
 from worldstereo_cli.pipeline.report import Reporter, SceneReport, StageReport
 from worldstereo_cli.pipeline.run import RunOptions, planned_stages, run_scene
@@ -203,15 +204,17 @@ def _work(connection: Connection, job: tuple[Path, Path, Recipe, RunOptions], th
     if threads is not None:
         for variable in _THREAD_VARIABLES:
             os.environ.setdefault(variable, str(threads))
-    # Asked to end, it clears its drafts away as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     photo, scene_dir, recipe, options = job
-    try:
-        connection.send(run_scene(photo, scene_dir, recipe, options, _Wire(connection)))
-    except WorldStereoError as error:
-        connection.send(error)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGTERM)
+    # Asked to end, it clears its drafts away as after Ctrl-C.
+    with heard_signals():
+        try:
+            connection.send(run_scene(photo, scene_dir, recipe, options, _Wire(connection)))
+        except WorldStereoError as error:
+            connection.send(error)
+        except BaseException as error:
+            if not is_interrupt(error):
+                raise
+            sys.exit(128 + signal.SIGTERM)
 
 
 class _Wire:
