@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from planes import render_planes, write_cases
@@ -35,7 +36,8 @@ SIZE = (48, 64)
 
 
 TOY = read_recipe(Path(__file__).parents[2] / "recipes/training/toy.toml")
-LIMITS = Limits(300.0, report_s=0.2)
+LIMITS = Limits(300.0, report_s=0.0)
+"""Every step is reported, however fast the machine."""
 
 
 def _recipe(*overrides: str) -> TrainingRecipe:
@@ -55,8 +57,9 @@ def test_a_short_run_learns(tmp_path: Path) -> None:
     records = _train(tmp_path, _recipe("schedule.max_steps=90"))
     records = [record for record in records if record["event"] == "step"]
     assert records[-1]["num_skipped"] == 0
-    # The sky is the first thing seen; guessing alone gives log 2 = 0.69.
-    assert float(str(records[-1]["sky"])) < 0.6 < float(str(records[0]["sky"]))
+    # The sky is the first thing seen; guessing alone gives log 2 = 0.69. One step's batch says little.
+    sky = [float(str(record["sky"])) for record in records]
+    assert np.mean(sky[-20:]) < 0.6 < np.mean(sky[:5])
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
