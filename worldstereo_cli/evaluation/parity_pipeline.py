@@ -129,7 +129,8 @@ def _walk(
     """Denoise, keeping every velocity and every step."""
     velocities: list[Tensor] = []
     steps: list[Tensor] = []
-    handle = model.register_forward_hook(lambda *call: velocities.append(call[-1]))
+    # With guidance, one call returns the velocity of the prompt and that of the negative one.
+    handle = model.register_forward_hook(lambda *call: velocities.extend(call[-1].split(1)))
     distilled = name == "dmd"
     sampler = _sampler(
         golden.setting("scheduler_dmd" if distilled else "scheduler_unipc"),

@@ -1,5 +1,7 @@
 """What a run needs is known before it starts, and decides how it is run."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import BACKBONE, CONTROL, build, inputs, memory
@@ -10,12 +12,13 @@ from worldstereo_cli.evaluation.random_video import RELEASED_BACKBONE, RELEASED_
 from worldstereo_cli.models.video.attention import use_attention
 from worldstereo_cli.models.video.config import ModelConfig
 from worldstereo_cli.models.video.footprint import (
+    TIERS,
     Footprint,
     OtherParts,
     Workload,
     choose_tier,
-    clip_flops,
     clip_footprint,
+    step_flops,
     tier_below,
     transformer_bytes,
 )
@@ -44,23 +47,25 @@ def _spelled_out(query, key, value):
     return (weights @ value).transpose(1, 2)
 
 
-def test_arithmetic_is_counted_as_a_profiler_counts_it() -> None:
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_arithmetic_is_counted_as_a_profiler_counts_it(prompts: int) -> None:
     backbone = BACKBONE.model_copy(update={"num_layers": 8, "ffn_dim": 200})
     control = CONTROL.model_copy(update={"num_layers": 4})
     model = build(backbone, control)
     given, remembered = inputs(), memory()
     # The counter also sees what embeds text, time and pictures, once for all blocks: less than a tenth here.
+    given["encoder_hidden_states"] = torch.randn(prompts, 512, 10)
     image = torch.randn(1, 257, 14)
     with torch.no_grad():
         use_attention(model, _spelled_out)
         with FlopCounterMode(display=False) as counter:
             model(**{**given, "encoder_hidden_states_image": image}, **remembered)
-    counted = clip_flops(backbone, control, Workload(3, 48, 32, 2, 1))
+    counted = step_flops(backbone, control, Workload(3, 48, 32, 2, 1, prompts))
     assert counted == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
 def test_a_released_clip_costs_what_was_measured(footprint: Footprint) -> None:
-    assert clip_flops(RELEASED_BACKBONE, RELEASED_CONTROL, CLIP) == pytest.approx(2.85e15, rel=0.03)
+    assert step_flops(RELEASED_BACKBONE, RELEASED_CONTROL, CLIP) == pytest.approx(2.85e15, rel=0.03)
     # An H100 of 743 TFLOP/s took 18.98 s and 37.19 GiB, of which a forgotten tensor held 0.31.
     plan = choose_tier(footprint, 79 * GIB, 743e12)
     assert (plan.tier, plan.feed_forward_rows, plan.frames_at_once) == ("resident", None, 4)
@@ -69,6 +74,21 @@ def test_a_released_clip_costs_what_was_measured(footprint: Footprint) -> None:
     assert plan.describe().startswith("resident weights, at most 36.9 of 79.0 GiB, about 19 s a clip")
     # 17.44 GiB were held with the weights in eight bits, for 18.98 s and 2 % more.
     assert footprint.weights["eight-bit"] / GIB == pytest.approx(17.44, rel=0.02)
+
+
+def test_guidance_costs_a_second_sequence_but_no_second_branch(footprint: Footprint) -> None:
+    guided = clip_footprint(
+        RELEASED_BACKBONE, RELEASED, replace(CLIP, num_steps=40, num_prompts=2),
+        OtherParts(96, 254_000_000, 11_361_845_248), dtype=torch.bfloat16, fused=True,
+    )  # fmt: skip
+    waiting = 45_240 * 5120 * 2
+    for tier in TIERS:
+        assert guided.activations[tier] - footprint.activations[tier] == waiting
+        assert guided.weights[tier] == footprint.weights[tier]
+    # The branch is 4 % of a pass, and the first block's self-attention 2 %.
+    saved = 1 - guided.flops / (20 * footprint.flops)
+    assert 0.025 < saved < 0.035
+    assert choose_tier(guided, 24 * GIB, 160e12).tier == "eight-bit"
 
 
 def test_a_smaller_gpu_gets_smaller_weights_and_one_below_a_refusal(footprint: Footprint) -> None:

@@ -10,6 +10,7 @@ from tiny import BACKBONE, CONTROL, build, inputs, memory
 
 from worldstereo_cli.models.video.attention import replace_linears, scaled_dot_product, use_attention
 from worldstereo_cli.models.video.config import TextConfig
+from worldstereo_cli.models.video.control_branch import Control
 from worldstereo_cli.models.video.transformer import WorldStereoTransformer
 
 
@@ -165,12 +166,13 @@ def _copies_alive(size: int) -> list[int]:
     return sorted(alive.values())
 
 
-def test_nothing_is_held_longer_than_it_is_needed() -> None:
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_nothing_is_held_longer_than_it_is_needed(prompts: int) -> None:
     # Wide and short of weights, so that nothing but the sequence is as large as the sequence.
     backbone = BACKBONE.model_copy(update={"attention_head_dim": 48, "ffn_dim": 192, "added_kv_proj_dim": 96})
     model = build(backbone, CONTROL.model_copy(update={"conv_out_dim": 96, "time_embed_dim": 96}))
     given, remembered = inputs(frames=21), memory(frames=21, references=8)
-    given["encoder_hidden_states"] = given["encoder_hidden_states"][:, :8]
+    given["encoder_hidden_states"] = given["encoder_hidden_states"][:, :8].repeat(prompts, 1, 1)
     size = (21 + 8) * 6 * 96 * 4
     at_attention, at_feed_forward = [], []
 
@@ -186,10 +188,51 @@ def test_nothing_is_held_longer_than_it_is_needed() -> None:
     with torch.inference_mode():
         model(**given, **remembered)
     maps = _copies_alive(size)
+    # What waits for the other prompt: nothing in the first block's attention, which all share.
+    waiting = [1] * (prompts - 1)
     # The sequence, queries, keys, values, and the result.
-    assert at_attention == [sorted([*[1] * 5, *maps])] * 2
+    assert at_attention[0] == sorted([*[1] * 5, *maps])
+    assert at_attention[1:] == [sorted([*[1] * 5, *waiting, *maps])] * prompts
     # What came into the block, the sequence, its normalised copy; and the hidden layer.
-    assert at_feed_forward[:2] == [sorted([1, 1, 1, 2, *maps])] * 2
+    assert at_feed_forward[: 2 * prompts] == [sorted([1, 1, 1, 2, *waiting, *maps])] * 2 * prompts
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("update_ref", [True, False])
+@pytest.mark.parametrize("parts", [("control", "references"), ("control",), ("references",), ()])
+def test_prompts_side_by_side_have_the_bits_that_they_have_alone(
+    dtype: torch.dtype, update_ref: bool, parts: tuple[str, ...]
+) -> None:
+    model = build(control=CONTROL.model_copy(update={"update_ref": update_ref})).to(dtype)
+    model.process_feed_forward_in(7)
+    given = {k: v.to(dtype) if k != "timestep" else v for k, v in inputs().items()}
+    remembered = {k: v for k, v in memory().items() if k in (*parts, "camera")}
+    if "control" in parts:
+        shown = remembered["control"]
+        remembered["control"] = Control(*(m.to(dtype) for m in (shown.render_latent, shown.hole, shown.rays)))
+    if "references" in parts:
+        past = remembered["references"]
+        remembered["references"] = replace(past, latent=past.latent.to(dtype))
+    texts = torch.randn(3, 512, 10).to(dtype)
+    with torch.inference_mode():
+        alone = [model(**{**given, "encoder_hidden_states": text[None]}, **remembered) for text in texts]
+        together = model(**{**given, "encoder_hidden_states": texts}, **remembered)
+    assert torch.equal(together, torch.cat(alone))
+    assert float((alone[0] - alone[1]).abs().max()) > 1e-3
+
+
+def test_prompts_come_in_turn_for_a_batch_of_latents() -> None:
+    model, remembered = build(), memory(batch=2)
+    given = inputs(batch=2)
+    texts = torch.randn(4, 512, 10)
+    with torch.inference_mode():
+        together = model(**{**given, "encoder_hidden_states": texts}, **remembered)
+        first, second = (
+            model(**{**given, "encoder_hidden_states": pair}, **remembered) for pair in texts.split(2)
+        )
+        assert torch.equal(together, torch.cat([first, second]))
+        with pytest.raises(ValueError, match="each of 2 latents, got 3"):
+            model(**{**given, "encoder_hidden_states": texts[:3]}, **remembered)
 
 
 def test_attention_and_linear_layers_can_be_swapped() -> None:

@@ -52,32 +52,32 @@ def denoise(
         sampler: A fresh one.
         noise: Unit normal, float32.
         conditions: What the clip is made from.
-        guidance: How far to go beyond the prompt, away from the negative one; 1 asks the model
-            once a step instead of twice.
+        guidance: How far to go beyond the prompt, away from the negative one; 1 leaves the latter out.
         on_step: Called with the index of each step and the sample after it.
+
+    Raises:
+        ValueError: Guidance is asked for without the prompts that it needs.
 
     Source: Ho & Salimans, Classifier-free diffusion guidance, 2022, equation 6.
     """
-    sample = noise
+    sample, known, text = noise, conditions.first_frame, conditions.text
+    if guidance != 1.0:
+        if text is None or conditions.negative_text is None:
+            raise ValueError("Expected a prompt and a negative one, between which guidance leads.")
+        text = torch.cat([text, conditions.negative_text])
     for index, timestep in enumerate(sampler.timesteps):
-
-        def velocity(text: Tensor | None, at: Tensor = timestep, now: Tensor = sample) -> Tensor:
-            known = conditions.first_frame
-            result: Tensor = model(
-                torch.cat([now.to(known.dtype), known], dim=1),
-                at.float().reshape(1),
-                text,
-                conditions.image,
-                control=conditions.control,
-                references=conditions.references,
-                camera=conditions.camera,
-            )
-            return result.float()
-
-        predicted = velocity(conditions.text)
+        predicted = model(
+            torch.cat([sample.to(known.dtype), known], dim=1),
+            timestep.float().reshape(1),
+            text,
+            conditions.image,
+            control=conditions.control,
+            references=conditions.references,
+            camera=conditions.camera,
+        ).float()
         if guidance != 1.0:
-            unprompted = velocity(conditions.negative_text)
-            predicted = unprompted + guidance * (predicted - unprompted)
+            prompted, unprompted = predicted.chunk(2)
+            predicted = unprompted + guidance * (prompted - unprompted)
         sample = sampler.step(index, predicted, sample)
         on_step(index, sample)
     return sample

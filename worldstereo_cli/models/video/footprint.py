@@ -47,8 +47,10 @@ class Workload:
     width_px: int
     height_px: int
     num_references: int
-    num_forwards: int
-    """Forward passes of the transformer: steps, twice with guidance."""
+    num_steps: int
+    """Of denoising."""
+    num_prompts: int = 1
+    """Velocities of each step: that of the prompt, and with guidance that of the negative one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,8 @@ def pack_linears(model: WorldStereoTransformer) -> None:
         replace_linears(model, EightBitLinear, within="controlnet.controlnet_blocks")
 
 
-def clip_flops(backbone: BackboneConfig, control: ControlConfig | None, work: Workload) -> float:
-    """Count the floating-point operations of one forward pass: matrix products and attention."""
+def step_flops(backbone: BackboneConfig, control: ControlConfig | None, work: Workload) -> float:
+    """Count the floating-point operations of one denoising step: matrix products and attention."""
     targets = _tokens_of_frame(backbone, work) * work.num_keyframes
     joint = targets + _tokens_of_frame(backbone, work) * work.num_references
     width = backbone.width
@@ -142,7 +144,9 @@ def clip_flops(backbone: BackboneConfig, control: ControlConfig | None, work: Wo
     products = joint * (4 * width**2 + 2 * width * backbone.ffn_dim) + targets * 2 * width**2
     products += context * 2 * width**2
     attention = 2 * width * (joint**2 + targets * context)
-    total = 2.0 * backbone.num_layers * (products + attention)
+    total = 2.0 * backbone.num_layers * (products + attention) * work.num_prompts
+    # Prompts are first looked at after the first block's self-attention, which is the same for all.
+    total -= 2.0 * (work.num_prompts - 1) * joint * (4 * width**2 + 2 * width * joint)
     if control is not None:
         dim = control.dim
         products = targets * (4 * dim**2 + 2 * dim * control.ffn_dim + dim * width)
@@ -174,16 +178,17 @@ def clip_footprint(
     frame = _CODEC_MAPS * others.codec_width * work.width_px * work.height_px * dtype.itemsize
     attention = int((_ATTENTION_COPIES if fused else _UNFUSED_ATTENTION_COPIES) * sequence)
     feed_forward = int((_FEED_FORWARD_COPIES + 2 * backbone.ffn_dim / backbone.width) * sequence)
+    waiting = (work.num_prompts - 1) * sequence
     # Convolutions in time keep their last slice a second time, a third of their size (`frame_conv`).
     codec = others.codec_bytes * 4 // 3
     # Hole and ray maps at full resolution.
     maps = 7 * work.num_keyframes * work.width_px * work.height_px * dtype.itemsize
     return Footprint(
         {tier: transformer_bytes(backbone, config, tier, dtype) + codec + maps for tier in TIERS},
-        {"resident": max(attention, feed_forward), "eight-bit": attention},
+        {"resident": max(attention, feed_forward) + waiting, "eight-bit": attention + waiting},
         {"resident": 4 * frame, "eight-bit": frame},
         others.text_encoder_bytes,
-        clip_flops(backbone, config.control, work) * work.num_forwards,
+        step_flops(backbone, config.control, work) * work.num_steps,
     )
 
 

@@ -62,11 +62,24 @@ class StereoBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n c"], inputs: BlockInputs) -> Float[Tensor, "b n c"]:
         """Transform references and targets; references come back if `inputs.keep_references`."""
-        modulation = (self.scale_shift_table + inputs.modulation.float()).chunk(6, dim=1)
-        shift, scale, gate = modulation[:3]
-        dropped = 0 if inputs.keep_references else inputs.num_reference_tokens
         # Nothing is given a name that would keep it until the feed-forward, where most memory is taken.
-        x = self.kernels.gated_add(
+        return self._after_meeting(self._meeting(x, inputs), inputs)
+
+    def fork(self, x: Float[Tensor, "b n c"], inputs: list[BlockInputs]) -> list[Float[Tensor, "b k c"]]:
+        """Transform one sequence for inputs that differ in their context only.
+
+        What comes before the context is computed once; every result has the bits of `forward`.
+        """
+        met = [self._meeting(x, inputs[0])]
+        # Copies, because targets are changed in place; the last takes it out of the list that held it.
+        results = [self._after_meeting(met[0].clone(), given) for given in inputs[:-1]]
+        return [*results, self._after_meeting(met.pop(), inputs[-1])]
+
+    def _meeting(self, x: Float[Tensor, "b n c"], inputs: BlockInputs) -> Float[Tensor, "b k c"]:
+        """Let references and targets attend to each other."""
+        shift, scale, gate = self._modulation(inputs)[:3]
+        dropped = 0 if inputs.keep_references else inputs.num_reference_tokens
+        return self.kernels.gated_add(
             x[:, dropped:],
             self.attn1(
                 x,
@@ -76,7 +89,10 @@ class StereoBlock(nn.Module):
             ),
             gate,
         )
-        num_references = inputs.num_reference_tokens - dropped
+
+    def _after_meeting(self, x: Float[Tensor, "b k c"], inputs: BlockInputs) -> Float[Tensor, "b k c"]:
+        """Let targets look at text and image; then the feed-forward."""
+        num_references = inputs.num_reference_tokens if inputs.keep_references else 0
         x = add_to_targets(
             x,
             self.attn2(
@@ -87,7 +103,11 @@ class StereoBlock(nn.Module):
             ),
             num_references,
         )
-        return self._feed_forward(x, modulation[3:])
+        return self._feed_forward(x, self._modulation(inputs)[3:])
+
+    def _modulation(self, inputs: BlockInputs) -> tuple[Float[Tensor, "b 1 c"], ...]:
+        """Return shift, scale and gate of attention, then of the feed-forward."""
+        return (self.scale_shift_table + inputs.modulation.float()).chunk(6, dim=1)
 
     def _feed_forward(
         self, x: Float[Tensor, "b n c"], modulation: tuple[Tensor, ...]

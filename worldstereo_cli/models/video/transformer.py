@@ -83,19 +83,24 @@ class WorldStereoTransformer(WanTransformer3DModel):  # type: ignore[misc]
         self,
         hidden_states: Float[Tensor, "b c f h w"],
         timestep: Float[Tensor, b],
-        encoder_hidden_states: Float[Tensor, "b t e"] | None = None,
+        encoder_hidden_states: Float[Tensor, "p t e"] | None = None,
         encoder_hidden_states_image: Float[Tensor, "b i e"] | None = None,
         *,
         control: Control | None = None,
         references: ReferenceLatents | None = None,
         camera: Float[Tensor, "b f 7"] | None = None,
-    ) -> Float[Tensor, "b c f h w"]:
+    ) -> Float[Tensor, "p c f h w"]:
         """Predict the velocity.
+
+        Several prompts go through the blocks side by side. Everything before the first look at them is
+        the same for all, and so is the control branch, which never looks: both are computed once. Every
+        velocity has the bits that it has alone.
 
         Args:
             hidden_states: Noisy latent, mask (1 where the frame is given), conditioning latent.
             timestep: In [0, 1000].
-            encoder_hidden_states: The prompt's embedding; None if the model has its own tokens.
+            encoder_hidden_states: The prompt's embedding; None if the model has its own tokens. May hold
+                several for each latent: p is a multiple of b.
             encoder_hidden_states_image: Tokens of the image encoder, if the model has one.
             control: What the cloud shows; None leaves the control branch out.
             references: Past views; None for none.
@@ -112,17 +117,44 @@ class WorldStereoTransformer(WanTransformer3DModel):  # type: ignore[misc]
         x, embedded = self._embed(hidden_states, references, camera)
         if embedded is not None and self.update_references:
             x, embedded = torch.cat([embedded, x], dim=1), None
+        streams = [x]
+        del x
         for i, block in enumerate(self.blocks):
-            if embedded is not None:
-                x = torch.cat([embedded, x], dim=1)
             if i + 1 == len(self.blocks) and not self.finish_references:
-                inputs = replace(inputs, keep_references=False)
-            x = self._run(block, x, inputs)
-            num_references = inputs.num_reference_tokens if inputs.keep_references else 0
+                inputs = [replace(given, keep_references=False) for given in inputs]
+            streams = self._through(block, streams, embedded, inputs)
+            num_references = inputs[0].num_reference_tokens if inputs[0].keep_references else 0
             if steering is not None and i < len(self.controlnet):
                 steering = self._run(self.controlnet.controlnet_blocks[i], steering, time, steering_rotary)
-                x = add_to_targets(x, self.controlnet.proj_out[i](steering), num_references)
-        return self._unpatchify(x[:, num_references:], time, hidden_states)
+                change = self.controlnet.proj_out[i](steering)
+                streams = [add_to_targets(x, change, num_references) for x in streams]
+                del change
+        velocities = [self._unpatchify(x[:, num_references:], time, hidden_states) for x in streams]
+        return velocities[0] if len(velocities) == 1 else torch.cat(velocities)
+
+    def _through(
+        self,
+        block: nn.Module,
+        streams: list[Float[Tensor, "b n c"]],
+        embedded: Float[Tensor, "b m c"] | None,
+        inputs: list[BlockInputs],
+    ) -> list[Float[Tensor, "b k c"]]:
+        """Send the sequence of every prompt through a block; in the first block it is one and the same.
+
+        Args:
+            block: A block of the backbone.
+            streams: Changed in place, so that none is held longer than its successor needs it.
+            embedded: References that enter every block as they were embedded.
+            inputs: For each prompt.
+        """
+        if embedded is not None:
+            for k, x in enumerate(streams):
+                streams[k] = torch.cat([embedded, x], dim=1)
+        if len(streams) < len(inputs):
+            return cast(StereoBlock, block).fork(streams[0], inputs)
+        for k, given in enumerate(inputs):
+            streams[k] = self._run(block, streams[k], given)
+        return streams
 
     def _condition(
         self,
@@ -131,25 +163,36 @@ class WorldStereoTransformer(WanTransformer3DModel):  # type: ignore[misc]
         image: Tensor | None,
         hidden_states: Tensor,
         references: ReferenceLatents | None,
-    ) -> tuple[BlockInputs, Float[Tensor, "b c"]]:
-        """Embed what all blocks share, and the timestep itself."""
-        time, modulation, text, image = self.condition_embedder(
-            timestep, self._text(text, hidden_states), image
-        )
+    ) -> tuple[list[BlockInputs], Float[Tensor, "b c"]]:
+        """Embed what all blocks share, for each prompt, and the timestep itself."""
+        first, *others = self._text(text, hidden_states).split(len(hidden_states))
+        time, modulation, first, image = self.condition_embedder(timestep, first, image)
+        texts = [first, *(self.condition_embedder.text_embedder(other) for other in others)]
         grid = self.rope.grid_of(hidden_states)
         beside = None if references is None else references.index + 1
         rotary = self.rope.tables(grid, beside, hidden_states.device)
         num_references = 0 if references is None else len(references.index) * grid.per_frame
         modulation = modulation.unflatten(1, (6, -1))
-        context = text if image is None else torch.cat([image, text], dim=1)
         num_image = 0 if image is None else image.shape[1]
-        inputs = BlockInputs(modulation, context, num_image, rotary, num_references, self.update_references)
+        inputs = [
+            BlockInputs(
+                modulation,
+                text if image is None else torch.cat([image, text], dim=1),
+                num_image,
+                rotary,
+                num_references,
+                self.update_references,
+            )
+            for text in texts
+        ]
         return inputs, time
 
-    def _text(self, text: Tensor | None, hidden_states: Tensor) -> Float[Tensor, "b t e"]:
-        if text is not None:
-            return text
+    def _text(self, text: Tensor | None, hidden_states: Tensor) -> Float[Tensor, "p t e"]:
         batch, config = hidden_states.shape[0], self.text_config
+        if text is not None:
+            if len(text) % batch:
+                raise ValueError(f"Expected prompts for each of {batch} latents, got {len(text)}.")
+            return text
         if config.source == "learned":
             return self.text_tokens.expand(batch, -1, -1)
         if config.source == "zero":

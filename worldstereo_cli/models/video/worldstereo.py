@@ -122,7 +122,8 @@ class WorldStereoBackend:
             size.width_px,
             size.height_px,
             self.num_references,
-            self._num_forwards(),
+            self._num_steps(),
+            1 if self._guidance() == 1.0 else 2,
         )
         return clip_footprint(
             self._parts.backbone,
@@ -312,9 +313,6 @@ class WorldStereoBackend:
         config = self._parts.config
         prompted = config.distilled is None and config.text.source == "encoder"
         return self.settings.guidance if prompted else 1.0
-
-    def _num_forwards(self) -> int:
-        return self._num_steps() * (1 if self._guidance() == 1.0 else 2)
 
 
 def _photo_as_reference(request: ClipRequest) -> References:
