@@ -9,7 +9,9 @@ import torch
 
 from worldstereo_cli.cli.bench_video import Lines, measure_precision, measure_tiers
 from worldstereo_cli.cli.main import run
+from worldstereo_cli.evaluation import bench_video as bench
 from worldstereo_cli.evaluation.bench_video import (
+    bench_guidance,
     bench_tier,
     foretold,
     kind_of,
@@ -57,6 +59,19 @@ def test_every_tier_is_timed_through_the_backend(parts: RandomParts, tier) -> No
     assert set(parts.made) >= {tier}
 
 
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_guided_step_runs_the_branch_once_with_the_same_bits(parts: RandomParts, tier) -> None:
+    bench_tier(parts, TINY, tier)
+    branch = parts.made[tier].controlnet.controlnet_blocks[0]
+    calls = []
+    handle = branch.register_forward_hook(lambda *_: calls.append(1))
+    step = bench_guidance(parts, TINY, tier)
+    handle.remove()
+    # Three times side by side, and three times one prompt after the other.
+    assert len(calls) == 3 * 1 + 3 * 2
+    assert step.same_bits and step.together_s > 0 and step.apart_s > 0
+
+
 def test_a_profile_accounts_for_all_of_its_kernels(parts: RandomParts) -> None:
     profile = profile_clip(parts, TINY, "resident")
     assert {"matrix products", "attention", "convolutions"} <= {kind.name for kind in profile.kinds}
@@ -82,11 +97,12 @@ def test_our_arithmetic_is_no_coarser_than_plain_bfloat16() -> None:
 
 
 def test_the_command_reports_every_tier_and_the_precision(capsys: pytest.CaptureFixture[str]) -> None:
-    say = Lines(quiet=False)
+    say = Lines(beside_json=False)
     results = measure_tiers(TINY, CPU, torch.float32, say) | measure_precision(TINY, CPU, say)
-    assert set(results) == {*TIERS, "profile", "precision_ratio"}
+    assert set(results) == {*TIERS, "guided_step", "profile", "precision_ratio"}
     said = capsys.readouterr().out
     assert all(f"\n{tier:<12}" in f"\n{said}" for tier in TIERS)
+    assert "with one prompt after the other; the same bits: yes" in said
     assert "matrix products" in said and "against plain bfloat16: 0." in said
     json.dumps(results)
 
@@ -95,7 +111,7 @@ def test_what_does_not_fit_is_said_and_left_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worldstereo, "available_bytes", lambda device: 1000)
-    assert measure_tiers(TINY, CPU, torch.float32, Lines(quiet=False)) == {}
+    assert measure_tiers(TINY, CPU, torch.float32, Lines(beside_json=False)) == {}
     assert "resident    does not fit: resident weights, at most" in capsys.readouterr().out
 
 
@@ -110,12 +126,27 @@ def test_a_row_that_fails_is_said_and_does_not_cost_the_others(
         return whole(parts, plan, *given)
 
     monkeypatch.setattr(RandomParts, "transformer", refusing)
-    say = Lines(quiet=False)
+    say = Lines(beside_json=False)
     results = measure_tiers(TINY, CPU, torch.float32, say)
-    assert set(results) == {"eight-bit", "profile"} and list(say.failed) == ["resident"]
+    assert set(results) == {"eight-bit", "guided_step", "profile"} and list(say.failed) == ["resident"]
     said = capsys.readouterr().out
     assert "resident failed: OutOfMemory: The GPU ran out of memory with resident weights" in said
     assert "\neight-bit" in said and "Tried to allocate" not in said
+
+
+def test_an_error_of_any_class_is_said_where_it_happened_and_beside_json_on_stderr(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given):
+        raise KeyError("self_device_time_total")
+
+    monkeypatch.setattr(bench, "profile_clip", broken)
+    say = Lines(beside_json=True)
+    results = measure_tiers(TINY, CPU, torch.float32, say)
+    assert set(results) == {*TIERS, "guided_step", "profile"} and results["profile"] is None
+    assert say.failed == {"profile": "KeyError: 'self_device_time_total'"}
+    said = capsys.readouterr()
+    assert said.out == "" and "in broken" in said.err and "eight-bit" in said.err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import torch
 
     from worldstereo_cli.evaluation.bench_video import Profile, VideoBenchRow
-    from worldstereo_cli.evaluation.random_video import VideoSize
+    from worldstereo_cli.evaluation.random_video import RandomParts, VideoSize
+    from worldstereo_cli.models.video.footprint import Tier
 
 _GIB = 1 << 30
 _Arguments = ParamSpec("_Arguments")
@@ -34,7 +36,8 @@ def bench_video(
 ) -> None:
     """Time the released video model on this GPU, with random weights: no download, no picture.
 
-    What fails is said, and the rest is measured all the same; the exit code is then 1.
+    What fails is said, and the rest is measured all the same; the exit code is then 1. With --json the
+    lines go to stderr as they come.
     """
     import torch
 
@@ -46,7 +49,7 @@ def bench_video(
             remedy="Run it on a machine with one of 24 GB or more.",
         )
     size, device = VideoSize(num_references=references), torch.device("cuda")
-    say = Lines(quiet=as_json)
+    say = Lines(beside_json=as_json)
     card = torch.cuda.get_device_name(device)
     say.title(card, torch.__version__, size.num_keyframes, references)
     results: dict[str, Any] = {"card": card, "torch": torch.__version__, "weights": "random"}
@@ -71,22 +74,38 @@ def measure_tiers(size: VideoSize, device: torch.device, dtype: torch.dtype, say
     results: dict[str, Any] = {}
     for tier in TIERS:
         parts = RandomParts.of(size, device, dtype, accelerated=True)
-        plan = bench.foretold(parts, size, tier)
-        if plan.peak_bytes > plan.available_bytes:
+        plan = say.attempt(f"forecast of {tier}", bench.foretold, parts, size, tier)
+        if plan is not None and plan.peak_bytes > plan.available_bytes:
             say(f"{tier:<12}does not fit: {plan.describe()}")
             continue
         row = say.attempt(tier, bench.bench_tier, parts, size, tier)
         if row is not None:
             results[tier] = asdict(row)
             say.row(tier, row)
-        if row is not None and "profile" not in results:
-            profile = say.attempt("profile", bench.profile_clip, parts, size, tier)
-            results["profile"] = None if profile is None else asdict(profile)
-            say.profile(profile)
+        if row is not None and "guided_step" not in results:
+            results |= _measure_once(parts, size, tier, say)
         # The next way is to find the memory as this one found it.
         del parts
         _free_memory()
     return results
+
+
+def _measure_once(parts: RandomParts, size: VideoSize, tier: Tier, say: Lines) -> dict[str, Any]:
+    """Measure what is measured of one way to store the weights only: guidance, and where time goes."""
+    from worldstereo_cli.evaluation import bench_video as bench
+
+    step = say.attempt("guided step", bench.bench_guidance, parts, size, tier)
+    if step is not None:
+        say(
+            f"a step with guidance: {step.together_s:.2f} s, and {step.apart_s:.2f} s with one prompt after "
+            f"the other; the same bits: {'yes' if step.same_bits else 'NO'}; peak {step.peak_gib:.2f} GiB"
+        )
+    profile = say.attempt("profile", bench.profile_clip, parts, size, tier)
+    say.profile(profile)
+    return {
+        "guided_step": None if step is None else asdict(step),
+        "profile": None if profile is None else asdict(profile),
+    }
 
 
 def measure_precision(size: VideoSize, device: torch.device, say: Lines) -> dict[str, Any]:
@@ -113,15 +132,14 @@ def _free_memory() -> None:
 class Lines:
     """Says results as they come, and what could not be measured."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
+    def __init__(self, *, beside_json: bool) -> None:
+        self._beside_json = beside_json
         self.failed: dict[str, str] = {}
         """Why each measurement that failed did."""
 
     def __call__(self, line: str) -> None:
         """Say a line."""
-        if not self._quiet:
-            typer.echo(line)
+        typer.echo(line, err=self._beside_json)
 
     def title(self, card: str, torch_version: str, frames: int, references: int) -> None:
         """Say what is measured, and head the table."""
@@ -145,13 +163,15 @@ class Lines:
         *given: _Arguments.args,
         **named: _Arguments.kwargs,
     ) -> _ResultT | None:
-        """Measure; None if the device or a library refuses, which is said and must not cost the rest."""
+        """Measure; None if that fails, which is said and must not cost the rest: machines are borrowed."""
         try:
             return measure(*given, **named)
-        except (RuntimeError, WorldStereoError) as error:
-            # Torch's own errors, memory and compilers included, are RuntimeErrors.
+        except Exception as error:  # Compilers, profilers and drivers have errors of every class.
             reason = (str(error).strip().splitlines() or [""])[0]
             self.failed[what] = f"{type(error).__name__}: {reason}"
+            if not isinstance(error, (RuntimeError, WorldStereoError)):
+                # Not of the device or a library: whoever mends it wants to know where.
+                traceback.print_exc()
         self(f"{what} failed: {self.failed[what]}")
         return None
 

@@ -10,6 +10,8 @@ import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,6 +60,20 @@ class VideoBenchRow:
 
 
 @dataclass(frozen=True, slots=True)
+class GuidedStep:
+    """What a denoising step with guidance takes, for which the model is asked with two prompts."""
+
+    together_s: float
+    """Side by side, as the backend does it: what does not look at prompts is computed once."""
+    apart_s: float
+    """One after the other."""
+    same_bits: bool
+    """Whether the velocities are the same."""
+    peak_gib: float
+    """Of the device, side by side; NaN where it does not count."""
+
+
+@dataclass(frozen=True, slots=True)
 class KernelTime:
     """A kernel, or a kind of kernels."""
 
@@ -96,14 +112,43 @@ def bench_tier(parts: RandomParts, size: VideoSize, tier: Tier) -> VideoBenchRow
     backend = WorldStereoBackend(_with_steps(parts, size.num_steps), settings, stamp)
     # Loads the autoencoder, which a scene does once.
     backend.conditions(request)
-    on_gpu = parts.device.type == "cuda"
-    if on_gpu:
-        gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(parts.device)
+    _forget_peak(parts)
     clip_s = _timed(parts, lambda: backend.generate(request))
-    peak = torch.cuda.max_memory_allocated(parts.device) / _GIB if on_gpu else float("nan")
-    return VideoBenchRow(foretold(parts, size, tier), warm_up_s, stamps[-1] - stamps[0], clip_s, peak)
+    denoise_s = stamps[-1] - stamps[0]
+    return VideoBenchRow(foretold(parts, size, tier), warm_up_s, denoise_s, clip_s, _peak_gib(parts))
+
+
+def bench_guidance(parts: RandomParts, size: VideoSize, tier: Tier) -> GuidedStep:
+    """Time a denoising step with guidance, after `bench_tier` has warmed everything up.
+
+    Args:
+        parts: As `bench_tier` left them.
+        size: The clip.
+        tier: How weights are stored.
+    """
+    backend = WorldStereoBackend(parts, VideoSettings(tier=tier))
+    given = backend.conditions(random_request(size))
+    model = parts.transformer(backend.plan(backend.clip_size(size.width_px, size.height_px)))
+    texts = parts.prompt_encoder(Path()).encode(["prompt", "negative prompt"])
+    inputs = _inputs(model, given)
+
+    @torch.inference_mode()
+    def together() -> Tensor:
+        velocities: Tensor = model(**inputs | {"encoder_hidden_states": texts})
+        return velocities
+
+    @torch.inference_mode()
+    def apart() -> Tensor:
+        return torch.cat([model(**inputs | {"encoder_hidden_states": text[None]}) for text in texts])
+
+    _forget_peak(parts)
+    expected = together()
+    peak = _peak_gib(parts)
+    same = torch.equal(expected, apart())
+    # In turn, there and back, so that a GPU that warms up slows down both.
+    apart_s, together_s = _timed(parts, apart), _timed(parts, together)
+    together_s, apart_s = min(together_s, _timed(parts, together)), min(apart_s, _timed(parts, apart))
+    return GuidedStep(together_s, apart_s, same, peak)
 
 
 def foretold(parts: RandomParts, size: VideoSize, tier: Tier) -> MemoryPlan:
@@ -177,6 +222,12 @@ def precision_ratio(size: VideoSize, device: torch.device, num_layers: int = 4) 
 @torch.inference_mode()
 def _velocity(model: WorldStereoTransformer, given: ClipConditions) -> Tensor:
     """Run one forward pass in the dtype of a model's blocks."""
+    velocity: Tensor = model(**_inputs(model, given))
+    return velocity.float()
+
+
+def _inputs(model: WorldStereoTransformer, given: ClipConditions) -> dict[str, Any]:
+    """Return what a model takes for a first step, by name, in the dtype of its blocks."""
     like = model.patch_embedding.weight
     known = given.first_frame.to(like)
     shape = (1, model.backbone_config.out_channels, *known.shape[2:])
@@ -184,16 +235,27 @@ def _velocity(model: WorldStereoTransformer, given: ClipConditions) -> Tensor:
     control, references = given.control, given.references
     if control is not None:
         control = Control(*(part.to(like) for part in (control.render_latent, control.hole, control.rays)))
-    velocity: Tensor = model(
-        torch.cat([noise, known], dim=1),
-        torch.full((1,), 900.0, device=like.device),
-        None if given.text is None else given.text.to(like),
-        None if given.image is None else given.image.to(like),
-        control=control,
-        references=None if references is None else replace(references, latent=references.latent.to(like)),
-        camera=given.camera,
-    )
-    return velocity.float()
+    return {
+        "hidden_states": torch.cat([noise, known], dim=1),
+        "timestep": torch.full((1,), 900.0, device=like.device),
+        "encoder_hidden_states": None if given.text is None else given.text.to(like),
+        "encoder_hidden_states_image": None if given.image is None else given.image.to(like),
+        "control": control,
+        "references": None if references is None else replace(references, latent=references.latent.to(like)),
+        "camera": given.camera,
+    }
+
+
+def _forget_peak(parts: RandomParts) -> None:
+    if parts.device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(parts.device)
+
+
+def _peak_gib(parts: RandomParts) -> float:
+    on_gpu = parts.device.type == "cuda"
+    return torch.cuda.max_memory_allocated(parts.device) / _GIB if on_gpu else float("nan")
 
 
 def _with_steps(parts: RandomParts, num_steps: int) -> RandomParts:

@@ -14,7 +14,7 @@ from worldstereo_cli.models.video.camera_tokens import CameraTokenMLP, add_per_f
 from worldstereo_cli.models.video.config import BackboneConfig, ControlConfig, TextConfig
 from worldstereo_cli.models.video.control_branch import Control, ControlBranch
 from worldstereo_cli.models.video.memory_attention import BlockInputs, StereoBlock, add_to_targets
-from worldstereo_cli.models.video.rotary import RotaryGrid
+from worldstereo_cli.models.video.rotary import Rotary, RotaryGrid
 
 _NUM_KEYFRAMES_EMBEDDED = 21
 
@@ -29,6 +29,15 @@ class ReferenceLatents:
     """Target frame that each sits beside, less one: 0 is the first frame that is generated."""
     camera: Float[Tensor, "b r 7"] | None = None
     """Camera tokens of the references."""
+
+
+@dataclass(slots=True)
+class _Steering:
+    """The control branch on its way through its blocks."""
+
+    tokens: Float[Tensor, "b n d"]
+    time: Float[Tensor, "b e"]
+    rotary: Rotary
 
 
 class WorldStereoTransformer(WanTransformer3DModel):  # type: ignore[misc]
@@ -112,25 +121,30 @@ class WorldStereoTransformer(WanTransformer3DModel):  # type: ignore[misc]
         inputs, time = self._condition(
             timestep, encoder_hidden_states, encoder_hidden_states_image, hidden_states, references
         )
-        steering = self.controlnet.embed(hidden_states, control) if control is not None else None
-        steering_rotary = self.controlnet.rope(hidden_states) if control is not None else None
-        x, embedded = self._embed(hidden_states, references, camera)
-        if embedded is not None and self.update_references:
-            x, embedded = torch.cat([embedded, x], dim=1), None
-        streams = [x]
-        del x
+        steering = None if control is None else self._steering(hidden_states, control, time)
+        streams, embedded = self._embed(hidden_states, references, camera)
         for i, block in enumerate(self.blocks):
             if i + 1 == len(self.blocks) and not self.finish_references:
                 inputs = [replace(given, keep_references=False) for given in inputs]
             streams = self._through(block, streams, embedded, inputs)
             num_references = inputs[0].num_reference_tokens if inputs[0].keep_references else 0
             if steering is not None and i < len(self.controlnet):
-                steering = self._run(self.controlnet.controlnet_blocks[i], steering, time, steering_rotary)
-                change = self.controlnet.proj_out[i](steering)
+                change = self._steered(steering, i)
                 streams = [add_to_targets(x, change, num_references) for x in streams]
                 del change
-        velocities = [self._unpatchify(x[:, num_references:], time, hidden_states) for x in streams]
-        return velocities[0] if len(velocities) == 1 else torch.cat(velocities)
+        return torch.cat([self._unpatchify(x[:, num_references:], time, hidden_states) for x in streams])
+
+    def _steering(self, hidden_states: Tensor, control: Control, time: Tensor) -> _Steering:
+        return _Steering(
+            self.controlnet.embed(hidden_states, control), time, self.controlnet.rope(hidden_states)
+        )
+
+    def _steered(self, steering: _Steering, i: int) -> Float[Tensor, "b n c"]:
+        """Let the control branch go through a block of its own, and say what it adds after the backbone's."""
+        block = self.controlnet.controlnet_blocks[i]
+        steering.tokens = self._run(block, steering.tokens, steering.time, steering.rotary)
+        change: Tensor = self.controlnet.proj_out[i](steering.tokens)
+        return change
 
     def _through(
         self,
@@ -165,7 +179,7 @@ class WorldStereoTransformer(WanTransformer3DModel):  # type: ignore[misc]
         references: ReferenceLatents | None,
     ) -> tuple[list[BlockInputs], Float[Tensor, "b c"]]:
         """Embed what all blocks share, for each prompt, and the timestep itself."""
-        first, *others = self._text(text, hidden_states).split(len(hidden_states))
+        first, *others = torch.split(self._text(text, hidden_states), len(hidden_states))
         time, modulation, first, image = self.condition_embedder(timestep, first, image)
         texts = [first, *(self.condition_embedder.text_embedder(other) for other in others)]
         grid = self.rope.grid_of(hidden_states)
@@ -201,16 +215,23 @@ class WorldStereoTransformer(WanTransformer3DModel):  # type: ignore[misc]
 
     def _embed(
         self, hidden_states: Tensor, references: ReferenceLatents | None, camera: Tensor | None
-    ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b m c"] | None]:
-        """Make the tokens of targets and references."""
+    ) -> tuple[list[Float[Tensor, "b n c"]], Float[Tensor, "b m c"] | None]:
+        """Make the tokens of references and targets.
+
+        Returns:
+            The sequence that the first block takes, alone in a list; and references that are to come before
+            it, and before that of every other block, as they were embedded.
+        """
         targets = self._tokens(hidden_states, camera)
         if references is None:
-            return targets, None
+            return [targets], None
         embedded = self._tokens(references.latent, references.camera)
         if self.control_config is not None and self.control_config.ref_embedding:
             place = self.ref_index_embedding(references.index)
             embedded = add_per_frame(embedded, place.expand(embedded.shape[0], -1, -1))
-        return targets, embedded
+        if self.update_references:
+            return [torch.cat([embedded, targets], dim=1)], None
+        return [targets], embedded
 
     def _tokens(self, latent: Tensor, camera: Tensor | None) -> Float[Tensor, "b n c"]:
         tokens: Tensor = self.patch_embedding(latent).flatten(2).transpose(1, 2).contiguous()
