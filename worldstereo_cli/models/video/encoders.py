@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from worldstereo_cli.errors import BackendError
@@ -132,20 +134,14 @@ class PromptEncoder:
         return stacked.to(self._settings.device, self._settings.dtype)
 
     def _compute(self, prompts: list[str]) -> list[Float[Tensor, "t e"]]:
-        from transformers import AutoTokenizer, UMT5EncoderModel
+        from transformers import UMT5EncoderModel
 
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(self._tokenizer, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise BackendError(
-                f"{self._tokenizer} holds no tokenizer that can be read: {error}", remedy=_PULL
-            ) from error
         device, length = self._settings.device, self._settings.num_tokens
+        tokenizer = read_tokenizer(self._tokenizer, length)
         encoder = _from_pretrained(UMT5EncoderModel, self._encoder, device, self._settings.dtype)
         embeddings = []
         for prompt in prompts:
-            given = tokenizer(clean_prompt(prompt), max_length=length, truncation=True, return_tensors="pt")
-            ids = given.input_ids.to(device)
+            ids = torch.tensor([tokenizer.encode(clean_prompt(prompt)).ids], device=device)
             # Alone and unpadded, which is what an attention mask over padding amounts to.
             hidden = encoder(ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
             embeddings.append(torch.nn.functional.pad(hidden, (0, 0, 0, length - len(hidden))))
@@ -176,21 +172,62 @@ class PromptEncoder:
             ) from error
 
 
+def read_tokenizer(folder: Path, num_tokens: int) -> Tokenizer:
+    """Read tokenizer.json as it stands.
+
+    The classes of transformers 5 build a T5 tokenizer anew from its vocabulary, without what normalises
+    text and spells rare characters in bytes: those of the released negative prompt became unknown.
+
+    Args:
+        folder: tokenizer of the base model.
+        num_tokens: Longer texts are cut.
+
+    Raises:
+        BackendError: It is missing or damaged.
+    """
+    path = folder / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # The library has no class of its own for what it cannot read.
+        raise BackendError(f"{path} holds no tokenizer that can be read: {error}", remedy=_PULL) from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(num_tokens)
+    return tokenizer
+
+
 def clean_prompt(prompt: str) -> str:
     """Undo HTML entities and join lines, as the base model's prompts were cleaned."""
     return " ".join(html.unescape(html.unescape(prompt)).split())
 
 
 def _from_pretrained(kind: type, folder: Path, device: torch.device, dtype: torch.dtype):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    """Load a transformers model from safetensors, straight to its device."""
+    """Load a transformers model from safetensors, straight to its device, and whole."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    # What it would warn of is refused below, or a head that nothing here has a use for.
+    logging.set_verbosity_error()
     try:
-        return kind.from_pretrained(  # type: ignore[attr-defined]
-            folder, dtype=dtype, device_map={"": device}, local_files_only=True, use_safetensors=True
-        ).eval()
-    except (OSError, ValueError, SafetensorError) as error:
+        model, report = kind.from_pretrained(  # type: ignore[attr-defined]
+            folder, dtype=dtype, device_map={"": device}, local_files_only=True, use_safetensors=True,
+            output_loading_info=True,
+        )  # fmt: skip
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         raise BackendError(
             f"{folder} holds no {kind.__name__} that can be loaded: {error}", remedy=_PULL
         ) from error
+    refuse_missing(folder, report)
+    return model.eval()
+
+
+def refuse_missing(folder: Path, report: dict[str, Any]) -> None:
+    """Refuse a model of which a library would fill a part with noise.
+
+    Raises:
+        BackendError: Tensors are missing, or have another shape.
+    """
+    wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if wrong:
+        raise BackendError(f"{folder} lacks {len(wrong)} tensors, the first {wrong[0]}.", remedy=_PULL)
