@@ -1,6 +1,7 @@
 """The fast ways through the model compute what the readable ones say."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def test_every_part_takes_the_kernels_it_is_given(monkeypatch: pytest.MonkeyPatc
     assert older.blocks[0].attn1.attend is not acceleration.cudnn_first
 
 
-def test_a_machine_that_cannot_fuse_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_cannot_fuse_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(acceleration.importlib.util, "find_spec", lambda name: None)
     assert why_not_fused() == "Triton is not installed"
     monkeypatch.setattr(acceleration.importlib.util, "find_spec", lambda name: name)
@@ -89,6 +90,9 @@ def test_a_machine_that_cannot_fuse_says_why(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("CC", raising=False)
     assert why_not_fused() == "Triton finds no C compiler"
     monkeypatch.setenv("CC", "cc")
+    monkeypatch.setattr(acceleration.sysconfig, "get_paths", lambda scheme: {"include": str(tmp_path)})
+    assert why_not_fused() == "Python's header files are not installed"
+    (tmp_path / "Python.h").touch()
     assert why_not_fused() is None
 
 

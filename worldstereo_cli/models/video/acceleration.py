@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sysconfig
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,6 +58,10 @@ def why_not_fused() -> str | None:
         return "Triton is not installed"
     if not os.environ.get("CC") and not any(map(shutil.which, ("gcc", "clang", "cc"))):
         return "Triton finds no C compiler"
+    # What the compiler is given includes Python.h, which distributions keep in a package of its own.
+    scheme = sysconfig.get_default_scheme().replace("posix_local", "posix_prefix")
+    if not (Path(sysconfig.get_paths(scheme=scheme)["include"]) / "Python.h").is_file():
+        return "Python's header files are not installed"
     return None
 
 

@@ -32,6 +32,8 @@ SMALL_ROWS = 16384
 of attention: the weights are widened for each piece."""
 # Feature maps of the autoencoder that live at once at full resolution, in multiples of its base width.
 _CODEC_MAPS = 14
+_FILM_FRAMES = 4
+"""Frames of a film that the autoencoder takes at once: as many as share a latent."""
 _RESERVE = 0.04
 """Part of a device that its allocator cannot use well."""
 _TEXT_TOKENS, _IMAGE_TOKENS = 512, 257
@@ -181,12 +183,14 @@ def clip_footprint(
     waiting = (work.num_prompts - 1) * sequence
     # Convolutions in time keep their last slice a second time, a third of their size (`frame_conv`).
     codec = others.codec_bytes * 4 // 3
+    # As one film, frames come in fours, whatever the tier (`KeyframeCodec.encode_film`).
+    least = _FILM_FRAMES if config.latent_cond_mode == "full_vae" else 1
     # Hole and ray maps at full resolution.
     maps = 7 * work.num_keyframes * work.width_px * work.height_px * dtype.itemsize
     return Footprint(
         {tier: transformer_bytes(backbone, config, tier, dtype) + codec + maps for tier in TIERS},
         {"resident": max(attention, feed_forward) + waiting, "eight-bit": attention + waiting},
-        {"resident": 4 * frame, "eight-bit": frame},
+        {"resident": 4 * frame, "eight-bit": least * frame},
         others.text_encoder_bytes,
         step_flops(backbone, config.control, work) * work.num_steps,
     )
