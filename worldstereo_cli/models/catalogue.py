@@ -15,6 +15,7 @@ _BASE_REPO = "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers"
 _BASE_REVISION = "b184e23a8a16b20f108f727c902e769e873ffc73"
 _RELEASE_REPO = "hanshanxue/WorldStereo"
 _RELEASE_REVISION = "ac2ad97ecb043fe80c2f19cd1898006becb9d66e"
+_BASE_TRANSFORMER = "transformer/diffusion_pytorch_model"
 _BASE_PATTERNS = (
     "transformer/config.json", "scheduler/scheduler_config.json", "tokenizer/*",
     "vae/config.json", "vae/*.safetensors",
@@ -46,6 +47,8 @@ class Release:
     """Everything that is needed, in 10^9 bytes."""
     needs: str
     """The machine that it runs on."""
+    distilled: bool
+    """Whether it was distilled to a few steps, and is sampled without guidance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,9 @@ class WeightsFolder:
     """Holds what the model shares with its base; the same folder if it shares nothing."""
     licence: str
     revision: str
+    distilled: bool | None = None
+    """Whether the model was distilled to a few steps; None where its config alone says so. Configs of the
+    release keep what training left in them, and may lack what the releasing code has by heart."""
 
     def has(self, part: str) -> bool:
         """Tell whether a part such as `vae` or `text_encoder` is there."""
@@ -90,7 +96,7 @@ class WeightsStatus:
     """None until everything is here."""
 
 
-def _release(name: str, what: str, approximate_gb: float, needs: str) -> Release:
+def _release(name: str, what: str, approximate_gb: float, needs: str, *, distilled: bool) -> Release:
     patterns = tuple(f"{name}/{p}" for p in ("config.json", "*.safetensors", "*.index.json"))
     return Release(
         name,
@@ -100,9 +106,11 @@ def _release(name: str, what: str, approximate_gb: float, needs: str) -> Release
         name,
         approximate_gb,
         needs,
+        distilled,
     )
 
 
+_NEEDS = "an NVIDIA GPU with 24 GB or more"
 RELEASES = {
     release.name: release
     for release in (
@@ -110,14 +118,11 @@ RELEASES = {
             "worldstereo-memory-dmd",
             "memory of past views, 4 steps",
             59.3,
-            "an NVIDIA GPU with 24 GB or more",
+            _NEEDS,
+            distilled=True,
         ),
-        _release(
-            "worldstereo-memory", "memory of past views, 40 steps", 59.3, "an NVIDIA GPU with 24 GB or more"
-        ),
-        _release(
-            "worldstereo-camera", "camera control only, 40 steps", 59.2, "an NVIDIA GPU with 24 GB or more"
-        ),
+        _release("worldstereo-memory", "memory of past views, 40 steps", 59.3, _NEEDS, distilled=False),
+        _release("worldstereo-camera", "camera control only, 40 steps", 59.2, _NEEDS, distilled=False),
     )
 }
 """Every model by its name. Sizes beyond memory-dmd's are estimates."""
@@ -193,10 +198,10 @@ def _base_and_licence(folder: Path, cache: Path | None) -> tuple[Path, str]:
 
 def complete_folder(release: Release, cache: Path | None) -> WeightsFolder | None:
     """Return a release's folders if everything that it needs is in the cache."""
-    own, base = _snapshot(release.own, cache), _snapshot(release.base, cache)
-    if own is None or base is None:
+    snapshot, base = _snapshot(release.own, cache), _snapshot(release.base, cache)
+    if snapshot is None or base is None:
         return None
-    folder = own / release.subfolder
+    folder = snapshot / release.subfolder
     needed = [
         folder / "config.json", base / "transformer/config.json", base / "vae/config.json",
         base / "scheduler/scheduler_config.json", base / "image_processor/preprocessor_config.json",
@@ -208,7 +213,53 @@ def complete_folder(release: Release, cache: Path | None) -> WeightsFolder | Non
     ]  # fmt: skip
     if not all(path.exists() for path in needed) or not all(_whole(*weight) for weight in weights):
         return None
-    return WeightsFolder(release.name, folder, base, release.own.licence, release.own.revision)
+    own = release.own
+    return WeightsFolder(release.name, folder, base, own.licence, own.revision, release.distilled)
+
+
+def base_files(folder: WeightsFolder, tensors: list[str]) -> list[Path]:
+    """Name the files of the base transformer that hold some tensors, whether they are here or not.
+
+    Returns:
+        The index alone where it is missing: it tells the others.
+    """
+    single = folder.base / f"{_BASE_TRANSFORMER}.safetensors"
+    index = single.with_name(f"{single.name}.index.json")
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        return [index]
+    shard_of = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    return sorted({index.with_name(shard_of[name]) for name in tensors if name in shard_of})
+
+
+def base_shards(folder: WeightsFolder, tensors: list[str]) -> list[Path]:
+    """Return the files of the base transformer that hold some tensors.
+
+    Raises:
+        BackendError: One is not here; the remedy gets it.
+    """
+    files = base_files(folder, tensors)
+    absent = [file.relative_to(folder.base).as_posix() for file in files if not file.is_file()]
+    if not absent:
+        return files
+    base = base_source(folder)
+    if folder.name in RELEASES:
+        remedy = f"worldstereo weights pull {folder.name}"
+    elif base is not None:
+        remedy = f"hf download {base.repo} --revision {base.revision} {' '.join(absent)}"
+    else:
+        remedy = "Put the base model's transformer folder there."
+    raise BackendError(
+        f"{folder.name} lacks {len(tensors)} tensors of its base, and {absent[0]} is not in {folder.base}.",
+        remedy=remedy,
+    )
+
+
+def base_source(folder: WeightsFolder) -> Source | None:
+    """Tell which pinned repository a base folder is a snapshot of."""
+    sources = (release.base for release in RELEASES.values())
+    return next((source for source in sources if folder.base.name == source.revision), None)
 
 
 def _whole(folder: Path, stem: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -14,6 +13,9 @@ from worldstereo_cli.models.catalogue import (
     RELEASES,
     Source,
     WeightsFolder,
+    base_files,
+    base_shards,
+    base_source,
     cached_files,
     complete_folder,
 )
@@ -66,35 +68,14 @@ def fetch_base_shards(
     Raises:
         BackendError: They are not here and cannot be fetched, or the base has no such tensors.
     """
-    stem = "transformer/diffusion_pytorch_model.safetensors"
-    local = folder.base / stem
-    if local.is_file():
-        return [local]
-    index = folder.base / f"{stem}.index.json"
-    base = _base_source(folder)
-    if not index.is_file() and base is not None:
-        _fetch(
-            Source(base.repo, base.revision, (f"{stem}.index.json",), base.licence), cache, endpoint, silent
-        )
-    if not index.is_file():
-        raise BackendError(
-            f"{folder.name} lacks {len(missing)} tensors of its base, which is not in {folder.base}.",
-            remedy="Put the base model's transformer folder there.",
-        )
-    shard_of = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    shards = sorted({f"transformer/{shard_of[name]}" for name in missing if name in shard_of})
-    absent = tuple(shard for shard in shards if not (folder.base / shard).is_file())
-    if absent and base is not None:
-        _fetch(Source(base.repo, base.revision, absent, base.licence), cache, endpoint, silent)
-    return [folder.base / shard for shard in shards]
-
-
-def _base_source(folder: WeightsFolder) -> Source | None:
-    """Tell which pinned repository a base folder is a snapshot of."""
-    for release in RELEASES.values():
-        if folder.base.name == release.base.revision:
-            return release.base
-    return None
+    base = base_source(folder)
+    # Twice, because the index, which comes first, tells which files hold the tensors.
+    for _ in range(2 if base is not None else 0):
+        files = [file for file in base_files(folder, missing) if not file.is_file()]
+        if base is not None and files:
+            absent = tuple(file.relative_to(folder.base).as_posix() for file in files)
+            _fetch(Source(base.repo, base.revision, absent, base.licence), cache, endpoint, silent)
+    return base_shards(folder, missing)
 
 
 def _fetch(source: Source, cache: Path | None, endpoint: str | None, progress: Progress) -> None:

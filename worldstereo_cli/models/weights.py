@@ -145,6 +145,31 @@ class LoadPlan:
     """Tells which tensors a checkpoint may lack."""
 
 
+def check_names(model: nn.Module, checkpoint: Checkpoint, plan: LoadPlan) -> Checkpoint:
+    """Compare every name and shape with a model's, without reading a tensor.
+
+    Args:
+        model: May be on the meta device.
+        checkpoint: With the model's own names.
+        plan: Where missing tensors may come from.
+
+    Returns:
+        What holds those that the checkpoint lacks.
+
+    Raises:
+        BackendError: Names or shapes differ.
+    """
+    expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    missing = [name for name in expected if name not in checkpoint.shapes()]
+    rest = Checkpoint([])
+    if missing and plan.fallback is not None and all(map(plan.may_lack, missing)):
+        rest = plan.fallback(missing)
+        missing = [name for name in missing if name not in rest.shapes()]
+    found = {**{k: s for k, s in rest.shapes().items() if k in expected}, **checkpoint.shapes()}
+    _compare(expected, found, missing, plan.ignored)
+    return rest
+
+
 @torch.no_grad()
 def load_streaming(
     model: nn.Module, checkpoint: Checkpoint, plan: LoadPlan, *, progress: Progress = silent
@@ -162,14 +187,8 @@ def load_streaming(
     Raises:
         BackendError: Names or shapes differ.
     """
-    expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    missing = [name for name in expected if name not in checkpoint.shapes()]
-    rest = Checkpoint([])
-    if missing and plan.fallback is not None and all(map(plan.may_lack, missing)):
-        rest = plan.fallback(missing)
-        missing = [name for name in missing if name not in rest.shapes()]
-    found = {**{k: s for k, s in rest.shapes().items() if k in expected}, **checkpoint.shapes()}
-    _compare(expected, found, missing, plan.ignored)
+    rest = check_names(model, checkpoint, plan)
+    expected = {name for name, _ in model.named_parameters()}
     done = 0
     for source in (checkpoint, rest):
         keys = [k for k in source.shapes() if k in expected]

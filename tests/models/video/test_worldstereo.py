@@ -1,18 +1,24 @@
 """The backend of WorldStereo's architecture makes clips from a weights folder alone."""
 
+import gc
 import json
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from released import KEYFRAMES, write_embedded, write_released
+from safetensors.torch import load_file, save_file
+from tiny import CONTROL
 
 from worldstereo_cli.errors import BackendError, OutOfMemory
 from worldstereo_cli.geometry.cameras import Cameras, intrinsics_from_focal
 from worldstereo_cli.geometry.rigid import look_at
-from worldstereo_cli.models.catalogue import find_weights
+from worldstereo_cli.models.catalogue import RELEASES, find_weights
+from worldstereo_cli.models.video import parts as parts_module
+from worldstereo_cli.models.video.config import DistilledConfig
 from worldstereo_cli.models.video.parts import VideoParts
 from worldstereo_cli.models.video.protocol import ClipRequest, ClipSize, References
 from worldstereo_cli.models.video.worldstereo import VideoSettings, WorldStereoBackend
@@ -184,6 +190,108 @@ def test_a_clip_that_cannot_fit_is_refused_before_anything_is_loaded(
     with pytest.raises(OutOfMemory, match="even with eight-bit weights"):
         made.generate(request())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backend_at_rest_holds_nothing_and_goes_on(released: Path, tmp_path: Path) -> None:
+    made = backend(released, tmp_path)
+    expected = made.generate(request()).frames
+    held = [weakref.ref(part) for part in (made._transformer, *made._transformer.parameters(), made._codec)]
+    gc.disable()
+    try:
+        made.rest()
+        assert all(ref() is None for ref in held)
+    finally:
+        gc.enable()
+    assert torch.equal(made.generate(request()).frames, expected)
+
+
+def test_a_picture_that_begins_many_paths_is_encoded_once(
+    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, encoded = parts_module.encode_image, []
+    monkeypatch.setattr(
+        parts_module, "encode_image", lambda *given: encoded.append(given[1]) or encode(*given)
+    )
+    made = backend(released, tmp_path)
+    first = made.generate(request(seed=1)).frames
+    made.generate(request(seed=2))
+    assert len(encoded) == 1
+    other = replace(request(seed=1), first_frame=request().first_frame.flip(0))
+    assert not torch.equal(made.generate(other).frames, first)
+    assert len(encoded) == 2
+
+
+def test_what_the_transformer_lacks_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    folder = write_released(tmp_path / "lacking", lacking="attn2")
+    made = backend(folder, tmp_path)
+    size = made.clip_size(480, 320)
+    assert made.describe_needs(size).startswith("resident weights")
+    shard = tmp_path / "lacking/base/transformer/diffusion_pytorch_model-00002-of-00002.safetensors"
+    moved = shard.rename(shard.with_suffix(".moved"))
+    with pytest.raises(
+        BackendError, match=r"lacks \d+ tensors of its base, and transformer/.*00002"
+    ) as caught:
+        made.describe_needs(size)
+    assert "Put the base model's transformer folder there" in caught.value.remedy
+    moved.rename(shard)
+    other = write_released(tmp_path / "branch", lacking="controlnet.proj_in")
+    with pytest.raises(BackendError, match=r"2 missing \(controlnet.proj_in"):
+        backend(other, tmp_path).describe_needs(size)
+    of_films = changed(other, controlnet_cfg={**CONTROL.model_dump(), "mask_downsample": 4})
+    with pytest.raises(BackendError, match="4 ray maps for each keyframe"):
+        backend(of_films, tmp_path).describe_needs(size)
+
+
+def test_an_autoencoder_that_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
+    folder = write_released(tmp_path)
+    path = tmp_path / "base/vae/diffusion_pytorch_model.safetensors"
+    state = load_file(path)
+    del state["decoder.conv_in.weight"]
+    save_file(state, path)
+    with pytest.raises(BackendError, match=r"vae lacks 1 tensors, the first decoder.conv_in.weight"):
+        backend(folder, tmp_path).generate(request())
+
+
+def test_a_released_model_is_sampled_as_it_was_trained_whatever_its_config_kept(tmp_path: Path) -> None:
+    """Configs are full of leftovers; which release is distilled, its name says."""
+
+    def schedule(folder: Path, distilled: bool | None) -> DistilledConfig | None:
+        found = replace(find_weights(str(folder)), distilled=distilled)
+        return VideoParts.open(found, torch.device("cpu")).config.distilled
+
+    with_steps = write_released(tmp_path / "a")
+    without = write_released(tmp_path / "b", distilled=False)
+    own = changed(with_steps, dmd_steps=3)
+    assert schedule(own, None).num_steps == schedule(own, True).num_steps == 3
+    assert schedule(own, False) is None
+    assert schedule(without, None) is None
+    assert schedule(without, True) == DistilledConfig(
+        start_timestep=250, end_timestep=1000, num_steps=4, shift=5
+    )
+    assert {name: release.distilled for name, release in RELEASES.items()} == {
+        "worldstereo-memory-dmd": True, "worldstereo-memory": False, "worldstereo-camera": False,
+    }  # fmt: skip
+
+
+def test_nulls_and_sizes_of_no_use_in_a_config_are_passed_over(released: Path, tmp_path: Path) -> None:
+    shutil.copytree(released.parent, tmp_path / "copy")
+    control = {**CONTROL.model_dump(), "interp": None, "ref_embedding": None}
+    folder = changed(
+        tmp_path / "copy" / released.name,
+        negative_prompt=None, latent_cond_mode=None, controlnet_cfg=control, scale_map=[[600, 600], [32, 48]],
+    )  # fmt: skip
+    made = backend(folder, tmp_path)
+    assert made.clip_size(100, 100) == ClipSize(KEYFRAMES, 48, 32)
+    assert torch.equal(
+        made.generate(request()).frames, backend(released, tmp_path).generate(request()).frames
+    )
+
+
+def changed(folder: Path, **fields) -> Path:
+    """Change fields of a folder's config.json."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    return folder
 
 
 def test_a_request_that_does_not_fit_is_a_mistake_of_the_caller(released: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from worldstereo_cli.errors import BackendError
 
@@ -21,6 +21,12 @@ Count = Annotated[int, Field(ge=1)]
 class _Section(BaseModel):
     # Released files carry many leftovers of training; only what shapes the model is read.
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, data: Any) -> Any:  # noqa: ANN401  (whatever JSON holds)
+        """Take a null for a field that is not there, as the programs that write such files mean it."""
+        return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
 
 
 _SectionT = TypeVar("_SectionT", bound=_Section)
@@ -148,7 +154,8 @@ class ModelConfig(_Section):
     sizes: Annotated[tuple[tuple[int, int], ...], Field(alias="scale_map")] = (
         (480, 768), (512, 720), (576, 640), (608, 608), (640, 576), (720, 512), (768, 480),
     )  # fmt: skip
-    """Frame sizes that the model was trained on, height then width, pixels."""
+    """Frame sizes that the model was trained on, height then width, pixels; those that squares of 16 do not
+    fill are no use to it, and left out."""
     negative_prompt: str = ""
     latent_cond_mode: Literal["first_frame_only", "full_vae"] = "first_frame_only"
     """How the unknown frames of the conditioning latent are filled: each with the latent of a grey
@@ -175,11 +182,13 @@ class ModelConfig(_Section):
             return {**data, "distilled": found}
         return data
 
-    @model_validator(mode="after")
-    def _usable_sizes(self) -> ModelConfig:
-        if not self.sizes or any(side < 16 or side % 16 for size in self.sizes for side in size):
+    @field_validator("sizes")
+    @classmethod
+    def _usable_sizes(cls, sizes: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        usable = tuple(size for size in sizes if all(side >= 16 and side % 16 == 0 for side in size))
+        if not usable:
             raise ValueError("scale_map must list sizes whose sides are multiples of 16")
-        return self
+        return usable
 
     @property
     def remembers(self) -> bool:

@@ -13,11 +13,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from worldstereo_cli.errors import BackendError
-from worldstereo_cli.models.catalogue import WeightsFolder
+from worldstereo_cli.models.catalogue import WeightsFolder, base_shards
 from worldstereo_cli.models.fetch import fetch_base_shards
 from worldstereo_cli.models.video.acceleration import accelerate
 from worldstereo_cli.models.video.config import (
     BackboneConfig,
+    DistilledConfig,
     ModelConfig,
     SolverConfig,
     read_backbone_config,
@@ -29,11 +30,12 @@ from worldstereo_cli.models.video.encoders import (
     PromptEncoder,
     PromptSettings,
     encode_image,
+    refuse_missing,
 )
 from worldstereo_cli.models.video.footprint import MemoryPlan, pack_linears
 from worldstereo_cli.models.video.keyframes import KeyframeCodec
 from worldstereo_cli.models.video.transformer import WorldStereoTransformer
-from worldstereo_cli.models.weights import Checkpoint, LoadPlan, load_streaming
+from worldstereo_cli.models.weights import Checkpoint, LoadPlan, check_names, load_streaming
 from worldstereo_cli.progress import Progress, silent
 
 _OWN_PARTS = ("controlnet.", "camera_embedding.", "ref_index_embedding.", "text_tokens")
@@ -57,6 +59,9 @@ class VideoParts:
             BackendError: A config is missing or cannot be used.
         """
         config = read_model_config(folder.model)
+        if folder.distilled is not None and folder.distilled != (config.distilled is not None):
+            steps = DistilledConfig() if folder.distilled else None
+            config = config.model_copy(update={"distilled": steps})
         backbone = config.backbone or read_backbone_config(folder.part("transformer") / "config.json")
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         return VideoParts(folder, config, backbone, device, dtype)
@@ -71,20 +76,38 @@ class VideoParts:
         if plan.tier == "eight-bit":
             pack_linears(model)
         model.process_feed_forward_in(plan.feed_forward_rows)
-        load = LoadPlan(
+        checkpoint = Checkpoint.find(self.folder.model)
+        load_streaming(model, checkpoint, self._load_plan(), progress=progress)
+        if self.device.type == "cuda":
+            accelerate(model)
+        return model.eval()  # type: ignore[no-any-return]
+
+    def check_transformer(self) -> None:
+        """See that every tensor of the transformer is here and has its shape, without reading one.
+
+        Raises:
+            BackendError: One is not, or the model reads something that is not made here.
+        """
+        control = self.config.control
+        if control is not None and control.mask_downsample > 1:
+            raise BackendError(
+                f"{self.folder.name} reads {control.mask_downsample} ray maps for each keyframe "
+                "(mask_downsample); here is one.",
+                remedy="Use a model of keyframes, such as worldstereo-memory-dmd.",
+            )
+        check_names(self._empty_transformer(), Checkpoint.find(self.folder.model), self._load_plan())
+
+    def _load_plan(self) -> LoadPlan:
+        return LoadPlan(
             self.device,
             self.dtype,
             # The timestep's embedding and the modulation tables lose too much in bfloat16.
             keep_float32=("time_embedder", "scale_shift_table"),
             # All zero in the base model, and unknown to diffusers.
             ignored=("norm_added_q",),
-            fallback=lambda missing: Checkpoint(fetch_base_shards(self.folder, missing)),
+            fallback=lambda missing: Checkpoint(base_shards(self.folder, missing)),
             may_lack=_may_come_from_base,
         )
-        load_streaming(model, Checkpoint.find(self.folder.model), load, progress=progress)
-        if self.device.type == "cuda":
-            accelerate(model)
-        return model.eval()  # type: ignore[no-any-return]
 
     def fetch_missing_tensors(self) -> list[Path]:
         """Bring the files of the base that hold what the model's own file lacks; return them.
@@ -117,13 +140,15 @@ class VideoParts:
 
         path = self.folder.part("vae")
         try:
-            vae = AutoencoderKLWan.from_pretrained(
-                path, torch_dtype=self.dtype, local_files_only=True, use_safetensors=True
-            )
+            vae, report = AutoencoderKLWan.from_pretrained(
+                path, torch_dtype=self.dtype, local_files_only=True, use_safetensors=True,
+                output_loading_info=True,
+            )  # fmt: skip
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise BackendError(
                 f"{path} holds no autoencoder that can be loaded: {error}", remedy="Pull the weights again."
             ) from error
+        refuse_missing(path, report)
         return KeyframeCodec(vae.to(self.device).eval(), frames_at_once)
 
     def prompt_encoder(self, cache: Path) -> PromptEncoder | None:

@@ -96,3 +96,7 @@ class VideoBackend(Protocol):
             OutOfMemory: The clip does not fit on the device.
         """
         ...
+
+    def rest(self) -> None:
+        """Let go of what is held on the device until the next clip, which loads it again."""
+        ...

@@ -53,6 +53,9 @@ class WarpBackend:
         """Work at the photo's own size."""
         return ClipSize(self.num_frames, width_px, height_px)
 
+    def rest(self) -> None:
+        """Nothing is held between clips."""
+
     def generate(self, request: ClipRequest) -> Clip:
         """Complete the frames one after the other, each with what the ones before invented.
 

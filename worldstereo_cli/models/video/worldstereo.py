@@ -94,6 +94,7 @@ class WorldStereoBackend:
         self._plan: MemoryPlan | None = None
         self._transformer: WorldStereoTransformer | None = None
         self._codec: KeyframeCodec | None = None
+        self._seen_picture: tuple[Tensor, Tensor | None] | None = None
 
     @property
     def folder(self) -> WeightsFolder:
@@ -156,9 +157,11 @@ class WorldStereoBackend:
 
         Raises:
             OutOfMemory: No way fits.
-            BackendError: A part of the weights is missing, or a CPU would take longer than anybody waits.
+            BackendError: A part of the weights is missing or does not fit, or a CPU would take longer than
+                anybody waits.
         """
         self._refuse_endless(size)
+        self._parts.check_transformer()
         slower = why_not_fused() if self._parts.device.type == "cuda" else None
         unfused = "" if slower is None else f"; a fifth slower than it could be, because {slower}"
         return self.plan(size).describe() + unfused
@@ -213,7 +216,7 @@ class WorldStereoBackend:
         """
         height, width = request.control.shape[-2:]
         text, negative = self._texts(request.prompt)
-        image = self._parts.picture_tokens(_picture(request.first_frame))
+        image = self._image_tokens(request.first_frame)
         codec = self._loaded_codec(self.plan(ClipSize(len(request.cameras), width, height)))
         return replace(self._seen(request, codec), text=text, negative_text=negative, image=image)
 
@@ -276,12 +279,27 @@ class WorldStereoBackend:
         prompts = [prompt or NEUTRAL_PROMPT]
         if self._guidance() != 1.0:
             prompts.append(self._parts.config.negative_prompt)
-        if not encoder.is_cached(prompts) and self._parts.device.type != "cpu":
+        alone = not encoder.is_cached(prompts) and self._parts.device.type != "cpu"
+        if alone:
             # The encoder works alone on the GPU; what is there comes back afterwards.
-            self._transformer = self._codec = None
-            torch.cuda.empty_cache()
+            self.rest()
         embedded = encoder.encode(prompts)
+        if alone:
+            # The weights that come next are to find whole memory, not the pieces of an encoder.
+            torch.cuda.empty_cache()
         return embedded[:1], embedded[1:] if len(prompts) > 1 else None
+
+    def _image_tokens(self, first_frame: Float[Tensor, "3 h w"]) -> Float[Tensor, "1 i e"] | None:
+        """Return the first frame's tokens; most paths of a scene begin with the very same picture."""
+        if self._seen_picture is None or not torch.equal(self._seen_picture[0], first_frame):
+            self._seen_picture = first_frame, self._parts.picture_tokens(_picture(first_frame))
+        return self._seen_picture[1]
+
+    def rest(self) -> None:
+        """Let go of transformer and autoencoder until the next clip."""
+        self._transformer = self._codec = None
+        if self._parts.device.type != "cpu":
+            torch.cuda.empty_cache()
 
     def _loaded_codec(self, plan: MemoryPlan) -> KeyframeCodec:
         if self._codec is None:
