@@ -85,6 +85,51 @@ def test_frames_without_depth_are_aligned_and_grow_the_cloud(tmp_path):
     assert (made.round.frames[2] - image)[:, filled].abs().max() < 0.05
 
 
+class Crowding(Perfect):
+    """A model that leaves no room on its device for anything else until it rests."""
+
+    holds = False
+    rests = 0
+
+    def generate(self, request) -> Clip:
+        self.holds = True
+        return super().generate(request)
+
+    def rest(self) -> None:
+        self.holds = False
+        self.rests += 1
+
+
+@pytest.mark.parametrize("full", ["loading", "estimating", "for good"])
+def test_depth_takes_the_place_of_a_video_model_beside_which_it_has_no_room(tmp_path, full):
+    """A GPU of 24 GB holds the released video model or Depth Pro, not both."""
+    expected, _ = fly(tmp_path / "roomy", shift=0.2)
+    scenes.write_lift(tmp_path / "lift", SURFACES, PHOTO)
+    world, path = first_world(Lift.read(tmp_path / "lift")), NamedPath("right", sideways(1))
+    video = Crowding()
+
+    class Large(Scaled):
+        def estimate(self, image, focal_px) -> DepthEstimate:
+            if full == "for good" or (full == "estimating" and video.holds):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().estimate(image, focal_px)
+
+    def load() -> Large:
+        if full == "loading" and video.holds:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Large(path.cameras[sampled(21, 3)], 0.2)
+
+    makers = Makers(video, load, "a board", 5, "cpu")
+    if full == "for good":
+        with pytest.raises(torch.OutOfMemoryError):
+            make_round(path, 1, world, makers)
+        return
+    made = make_round(path, 1, world, makers)
+    assert video.rests == 1
+    assert torch.equal(made.round.depth_m, expected.round.depth_m)
+    assert torch.equal(made.growth.added.points, expected.growth.added.points)
+
+
 def test_depth_that_does_not_fit_the_cloud_adds_nothing(tmp_path):
     # 0.5 / z - 0.2 turns negative beyond 2.5 m: near and far are exchanged there.
     made, _ = fly(tmp_path, shift=-0.35)

@@ -57,6 +57,9 @@ class Recorded:
         """Return the size of the recording."""
         return ClipSize(max(len(r) for r in self._case.rounds), width_px, height_px)
 
+    def rest(self) -> None:
+        """Nothing is held on a device."""
+
     def generate(self, request: ClipRequest) -> Clip:
         """Return the frames that were recorded at the cameras of the request."""
         index = [_recorded_at(self._case.cameras, request.cameras[i]) for i in range(len(request.cameras))]

@@ -100,7 +100,8 @@ def estimated_depth(
 
     Args:
         clip: The frames.
-        make_backend: Makes the estimator, if there is a frame to estimate.
+        make_backend: Makes the estimator, if there is a frame to estimate. It is let go before the next
+            clip, whose model may need the memory.
         known: Frames whose depth is known already, because they stand at the photo's own camera.
     """
     count = len(clip.cameras)
@@ -110,7 +111,7 @@ def estimated_depth(
         for i in range(count)
     ]
     wanted = [i for i in range(count) if not known[i] and not wrong[i]]
-    estimates = {i: _estimate(clip, i, make_backend()) for i in wanted}
+    estimates = _estimates(clip, wanted, make_backend)
     lines = _lines(clip, estimates)
     good = [i for i, line in lines.items() if line.holds]
     own = [_own_word(estimates[i], lines[i]) for i in good]
@@ -152,8 +153,13 @@ def _evidence(depth_m: Float[Tensor, "*n"], own_m: Float[Tensor, "*n"]) -> Float
     return torch.where((own_m > 0) & (own_m < (1 - VOTE_TOLERANCE) * depth_m), own_m, depth_m)
 
 
-def _estimate(clip: ClipPictures, i: int, backend: DepthBackend) -> DepthEstimate:
-    return backend.estimate(clip.frames[i], float(clip.cameras.intrinsics[i, 0, 0]))
+def _estimates(
+    clip: ClipPictures, wanted: list[int], make_backend: Callable[[], DepthBackend]
+) -> dict[int, DepthEstimate]:
+    if not wanted:
+        return {}
+    backend = make_backend()
+    return {i: backend.estimate(clip.frames[i], float(clip.cameras.intrinsics[i, 0, 0])) for i in wanted}
 
 
 def _lines(clip: ClipPictures, estimates: dict[int, DepthEstimate]) -> dict[int, Alignment]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import re
@@ -132,7 +131,10 @@ def _makers(
     recipe: GenerateRecipe, lift: Lift, options: GenerateOptions, seed: int, progress: Progress
 ) -> Makers:
     video = make_video_backend(video_choice(recipe), options.device, progress)
-    make_depth = functools.cache(lambda: _depth_backend(recipe.depth, lift.manifest.recipe, options.device))
+
+    def make_depth() -> DepthBackend:
+        return _depth_backend(recipe.depth, lift.manifest.recipe, options.device)
+
     return Makers(video, make_depth, options.prompt, seed, options.device, options.memory.overlap)
 
 

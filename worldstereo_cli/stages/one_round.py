@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,6 +24,8 @@ from worldstereo_cli.stages.frame_depth import ClipPictures, FrameDepth, estimat
 from worldstereo_cli.stages.references import Rule, choose_references
 from worldstereo_cli.stages.world import World
 
+_ResultT = TypeVar("_ResultT")
+
 
 @dataclass(frozen=True, slots=True)
 class Makers:
@@ -31,12 +33,25 @@ class Makers:
 
     video: VideoBackend
     make_depth: Callable[[], DepthBackend]
-    """Called when the frame backend does not know the depth of what it makes."""
+    """Called once a round, when the frame backend does not know the depth of what it makes."""
     prompt: str
     seed: int
     device: str
     overlap: Rule = "visible"
     """How past views are chosen for a backend that looks at them."""
+
+    def with_room(self, work: Callable[[], _ResultT]) -> _ResultT:
+        """Do something on the device; if there is no room beside the video model, in its place.
+
+        A GPU of 24 GB holds the released video model or Depth Pro, not both.
+        """
+        try:
+            return work()
+        except torch.OutOfMemoryError:
+            # Tried again outside: the error holds everything that was being worked with.
+            pass
+        self.video.rest()
+        return work()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +81,8 @@ def make_round(path: NamedPath, number: int, world: World, makers: Makers) -> Ma
     width, height = world.photo.camera.width_px, world.photo.camera.height_px
     size = makers.video.clip_size(width, height)
     cameras = path.cameras[sampled(len(path.cameras), size.num_frames)].cropped_to(width, height)
-    control = render_control(world, cameras, makers.device)
-    request = _request(world, makers, cameras, control, size, number)
+    control = makers.with_room(lambda: render_control(world, cameras, makers.device))
+    request = makers.with_room(lambda: _request(world, makers, cameras, control, size, number))
     chosen = choose_references(
         world, request.cameras, request.control_depth_m,
         limit=makers.video.num_references, rule=makers.overlap,
@@ -77,7 +92,7 @@ def make_round(path: NamedPath, number: int, world: World, makers: Makers) -> Ma
     at_photo = [_same_camera(cameras[i], world.photo.camera) for i in range(len(cameras))]
     whole = ClipPictures(cameras, pictures, reached, control, world.shell_m)
     if given is None:
-        depth = estimated_depth(whole, makers.make_depth, at_photo)
+        depth = makers.with_room(lambda: estimated_depth(whole, makers.make_depth, at_photo))
     else:
         depth = given_depth(whole, given)
     frames = torch.where((control.hole & reached)[:, None], pictures, control.rgb)
