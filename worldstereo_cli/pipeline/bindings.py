@@ -21,6 +21,8 @@ from worldstereo_cli.pipeline.reuse import STAGES, Decision, Expectation, Select
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import Recipe, generate_section, round_section
 
+_HOST_MB = 4000.0
+"""What the host gives a model on a GPU: libraries, and a part of the weights while they are loaded."""
 _VIEW_CODE = 2
 """Raised when page or flythrough come out differently from the same splats."""
 
@@ -170,7 +172,9 @@ def check_rasterizer(device: str) -> None:
 
 
 def clip_cost(recipe: Recipe, device: str) -> tuple[float, float] | None:
-    """Return what a model takes for one path: seconds, and 10^6 bytes of its device; None for `warp`.
+    """Return what a model takes for one path: seconds, and 10^6 bytes of the host; None for `warp`.
+
+    What it takes of a GPU is told by `check_backends`.
 
     Raises:
         BackendError, OutOfMemory: As `check_backends`.
@@ -187,7 +191,7 @@ def clip_cost(recipe: Recipe, device: str) -> tuple[float, float] | None:
         raise TypeError(f"Expected a model, got {type(backend).__name__}.")
     long_side = recipe.lift.long_side_px
     plan = backend.plan(backend.clip_size(long_side, long_side * 2 // 3))
-    return plan.seconds, plan.peak_bytes / 1e6
+    return plan.seconds, plan.peak_bytes / 1e6 if device == "cpu" else _HOST_MB
 
 
 def build(name: str, binding: Binding, device: str, progress: Progress) -> Manifest:

@@ -42,7 +42,7 @@ class Workload:
     rounds_kept: int = 0
     """Of the paths, those whose frames are there already."""
     clip: tuple[float, float] | None = None
-    """Of a frame backend that is a model: seconds of one path, and memory of its device in 10^6 bytes."""
+    """Of a frame backend that is a model: seconds of one path, and memory of the host in 10^6 bytes."""
 
     @property
     def megapixels(self) -> float:
