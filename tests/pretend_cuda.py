@@ -153,6 +153,10 @@ def pretend_cuda() -> Iterator[None]:
     with (
         patch.object(torch.cuda, "is_available", lambda: True),
         patch.object(torch.cuda, "empty_cache", lambda: None),
+        patch.object(torch.cuda, "synchronize", lambda device=None: None),
+        patch.object(torch.cuda, "mem_get_info", lambda device=None: (24 << 30, 24 << 30)),
+        patch.object(torch.cuda, "memory_reserved", lambda device=None: 0),
+        patch.object(torch.cuda, "get_device_capability", lambda device=None: (8, 9)),
         patch.object(torch.cuda, "get_rng_state", lambda device: None),
         patch.object(torch.cuda, "set_rng_state", lambda state, device: None),
         # Wrapped tensors have no inference mode.

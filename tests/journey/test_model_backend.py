@@ -107,8 +107,10 @@ def test_a_recipe_without_its_weights_says_so_before_any_stage(tmp_path, small_p
     said = capsys.readouterr().err
     assert "are not here" in said
     assert "worldstereo weights pull worldstereo-" in said
-    # Nobody is to learn after a download of 59 GB that a GPU is missing, too.
+    # Nobody is to learn after a download of 59 GB that a GPU is missing, too, or another network.
     assert "needs an NVIDIA GPU with 24 GB or more" in said
+    if depth_fingerprint("depth-pro", "") is None:
+        assert "hf download apple/DepthPro-hf" in said
     assert not scene.exists()
 
 

@@ -1,6 +1,8 @@
 """Models come from the hub completely, checked, and no file more than is needed."""
 
+import errno
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,11 +11,13 @@ from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from worldstereo_cli.cli.main import run
 from worldstereo_cli.errors import BackendError
-from worldstereo_cli.models.catalogue import RELEASES, find_weights, list_weights
+from worldstereo_cli.models import fetch
+from worldstereo_cli.models.catalogue import RELEASES, cached_repo, find_weights, list_weights
 from worldstereo_cli.models.fetch import fetch_base_shards, pull_weights
 
 NAME = "worldstereo-memory-dmd"
@@ -34,6 +38,7 @@ BASE = {
     "vae/diffusion_pytorch_model.safetensors": b"vae",
     "text_encoder/config.json": b"{}",
     "text_encoder/model.safetensors": b"umt5",
+    "image_encoder/config.json": b"{}",
     "image_encoder/model.safetensors": b"clip",
     "image_processor/preprocessor_config.json": b"{}",
     "scheduler/scheduler_config.json": b"{}",
@@ -168,6 +173,37 @@ def test_without_a_network_the_error_is_one_line(tmp_path: Path) -> None:
         pull_weights(NAME, tmp_path, endpoint="http://127.0.0.1:9")
     assert caught.value.problem.startswith(f"{RELEASE.own.repo} cannot be reached: ")
     assert "\n" not in caught.value.problem
+
+
+def test_a_disk_without_room_is_told_before_anything_is_fetched(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = sum(
+        len(content) for name, content in OWN.items() if name.startswith(f"{NAME}/") and "mp4" not in name
+    )
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda place: usage._replace(free=needed - 1))
+    with pytest.raises(BackendError, match=r"needs 0\.0 GB more, and .* has 0\.0 GB free") as caught:
+        pull_weights(NAME, tmp_path, endpoint=hub.address)
+    assert "HF_HOME" in caught.value.remedy and hub.served == []
+    # A part that arrived before takes no more room.
+    blobs = cached_repo(RELEASE.own.repo, tmp_path) / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "0123.incomplete").write_bytes(b"o")
+    with pytest.raises(BackendError, match=RELEASE.base.repo):
+        pull_weights(NAME, tmp_path, endpoint=hub.address)
+    assert f"{NAME}/model.safetensors" in hub.served
+
+
+def test_a_disk_that_fills_on_the_way_is_not_taken_for_a_network_that_is_down(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", full)
+    with pytest.raises(BackendError, match="cannot be kept here: No space left on device"):
+        pull_weights(NAME, tmp_path, endpoint=hub.address)
 
 
 def test_an_unknown_name_is_refused_before_anything_is_fetched(hub: Hub, tmp_path: Path) -> None:

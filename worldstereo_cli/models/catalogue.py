@@ -205,7 +205,8 @@ def complete_folder(release: Release, cache: Path | None) -> WeightsFolder | Non
     needed = [
         folder / "config.json", base / "transformer/config.json", base / "vae/config.json",
         base / "scheduler/scheduler_config.json", base / "image_processor/preprocessor_config.json",
-        base / "tokenizer",
+        base / "tokenizer/tokenizer.json", base / "text_encoder/config.json",
+        base / "image_encoder/config.json",
     ]  # fmt: skip
     weights = [
         (folder, "model"), (base / "vae", "diffusion_pytorch_model"),
@@ -273,13 +274,18 @@ def _whole(folder: Path, stem: str) -> bool:
 
 def _snapshot(source: Source, cache: Path | None) -> Path | None:
     """Return the folder that holds a repository's commit, if any of it is here."""
-    from huggingface_hub import constants
-
-    root = Path(cache or constants.HF_HUB_CACHE) / f"models--{source.repo.replace('/', '--')}"
+    root = cached_repo(source.repo, cache)
     reference = root / "refs" / source.revision
     commit = reference.read_text().strip() if reference.is_file() else source.revision
     folder = root / "snapshots" / commit
     return folder if folder.is_dir() else None
+
+
+def cached_repo(repo: str, cache: Path | None) -> Path:
+    """Return the folder that the hub's cache keeps a repository in, whether it is there or not."""
+    from huggingface_hub import constants
+
+    return Path(cache or constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
 
 
 def cached_commit(repo: str, cache: Path | None = None) -> str | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from hashlib import sha1, sha256
 from pathlib import Path
 
-from worldstereo_cli.errors import BackendError
+from worldstereo_cli.errors import BackendError, storage_error
 from worldstereo_cli.models.catalogue import (
     RELEASES,
     Source,
@@ -17,6 +18,7 @@ from worldstereo_cli.models.catalogue import (
     base_shards,
     base_source,
     cached_files,
+    cached_repo,
     complete_folder,
 )
 from worldstereo_cli.progress import Progress, silent
@@ -90,6 +92,7 @@ def _fetch(source: Source, cache: Path | None, endpoint: str | None, progress: P
         if any(fnmatch(f.rfilename, pattern) for pattern in source.patterns)
     }
     known = set(cached_files(source, cache))
+    _require_space(source, cache, sum(files.values()) - sum(path.stat().st_size for path in known))
     total, done = sum(files.values()) // 10**6, 0
     for name, size in files.items():
         with _network(source.repo):
@@ -102,6 +105,20 @@ def _fetch(source: Source, cache: Path | None, endpoint: str | None, progress: P
             check_digest(path)
         done += size
         progress(done // 10**6, total, f"MB of {source.repo}")
+
+
+def _require_space(source: Source, cache: Path | None, missing_bytes: int) -> None:
+    """Refuse to begin what the disk cannot hold; parts that arrived before are there already."""
+    root = cached_repo(source.repo, cache)
+    begun = sum(part.stat().st_size for part in root.glob("blobs/*.incomplete"))
+    needed = missing_bytes - begun
+    free = shutil.disk_usage(next(place for place in (root, *root.parents) if place.is_dir())).free
+    if needed > free:
+        raise BackendError(
+            f"{source.repo} needs {needed / 1e9:.1f} GB more, and {root.parent} has {free / 1e9:.1f} GB "
+            "free.",
+            remedy="Free some space, or set HF_HOME to a folder on a larger disk.",
+        )
 
 
 def check_digest(path: Path) -> None:
@@ -147,6 +164,11 @@ def _network(repo: str) -> Iterator[None]:
             remedy="Unset HF_HUB_OFFLINE, or give a local folder.",
         ) from error
     except (transport_error, OSError) as error:
+        if isinstance(error, OSError) and storage_error(error) is not None:
+            raise BackendError(
+                f"{repo} cannot be kept here: {error.strerror}.",
+                remedy="Free some space, or set HF_HOME to another folder; what has arrived is kept.",
+            ) from error
         # The library's own words first; they name the reason and, at times, run over many lines.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BackendError(

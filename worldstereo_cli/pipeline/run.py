@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest
 from worldstereo_cli.artifacts.photo import photo_size
-from worldstereo_cli.errors import ArtifactError, InputError
+from worldstereo_cli.errors import ArtifactError, BackendError, InputError
 from worldstereo_cli.pipeline import bindings
 from worldstereo_cli.pipeline.estimate import Workload, estimate, setting_that_fits
 from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE, held, refuse_foreign
@@ -57,10 +58,14 @@ def run_scene(
     started = time.perf_counter()
     # All that fails before the scene is touched comes first.
     run = _Run(photo, scene_dir, recipe, options)
-    stages = run.planned()
-    run.tell_other_settings(stages, reporter)
+    try:
+        stages = run.planned()
+        run.tell_other_settings(stages, reporter)
+        if not options.dry_run:
+            run.check_backends(stages, reporter)
+    except BackendError as error:
+        raise run.with_all_that_is_missing(error) from error
     if not options.dry_run:
-        run.check_backends(stages, reporter)
         run.warn_of_memory(stages, reporter)
         with storage_words(), held(scene_dir):
             stages = run.built(reporter)
@@ -136,6 +141,26 @@ class _Run:
             bindings.check_rasterizer(self.device)
         of_photo = "lift" in building and self.binding.depth_file is None
         bindings.check_depth(self.binding.recipe, of_photo=of_photo, of_frames="generate" in building)
+
+    def with_all_that_is_missing(self, error: BackendError) -> BackendError:
+        """Add what else the selected stages would be refused for, so that nobody fetches 59 GB for that."""
+        names, recipe = self.selection.names, self.binding.recipe
+        checks: list[Callable[[], None]] = []
+        if "reconstruct" in names:
+            checks.append(lambda: bindings.check_rasterizer(self.device))
+        of_photo = "lift" in names and self.binding.depth_file is None
+        checks.append(lambda: bindings.check_depth(recipe, of_photo=of_photo, of_frames="generate" in names))
+        missing = [error]
+        for check in checks:
+            try:
+                check()
+            except BackendError as other:
+                if other.problem != error.problem:
+                    missing.append(other)
+        return BackendError(
+            " ".join(one.problem for one in missing),
+            remedy="; ".join(one.remedy.rstrip(".") for one in missing) + ".",
+        )
 
     def warn_of_memory(self, planned: list[StageReport], reporter: Reporter) -> None:
         """Say beforehand what may not fit: a system that runs out may kill the process without a word."""
