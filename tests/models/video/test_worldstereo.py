@@ -18,6 +18,7 @@ from worldstereo_cli.geometry.cameras import Cameras, intrinsics_from_focal
 from worldstereo_cli.geometry.rigid import look_at
 from worldstereo_cli.models.catalogue import RELEASES, find_weights
 from worldstereo_cli.models.video import parts as parts_module
+from worldstereo_cli.models.video import worldstereo
 from worldstereo_cli.models.video.config import DistilledConfig
 from worldstereo_cli.models.video.parts import VideoParts
 from worldstereo_cli.models.video.protocol import ClipRequest, ClipSize, References
@@ -183,8 +184,6 @@ def test_eight_bit_weights_make_nearly_the_same_clip(released: Path, tmp_path: P
 def test_a_clip_that_cannot_fit_is_refused_before_anything_is_loaded(
     released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from worldstereo_cli.models.video import worldstereo
-
     monkeypatch.setattr(worldstereo, "available_bytes", lambda device: 1000)
     made = backend(released, tmp_path)
     with pytest.raises(OutOfMemory, match="even with eight-bit weights"):
@@ -292,6 +291,20 @@ def changed(folder: Path, **fields) -> Path:
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
     return folder
+
+
+def test_a_gpu_on_which_nothing_can_be_fused_is_told_what_that_costs(
+    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU of 24 GB holds the release with fused steps only."""
+    monkeypatch.setattr(worldstereo, "why_not_fused", lambda: "Triton is not installed")
+    monkeypatch.setattr(worldstereo, "available_bytes", lambda device: 1000)
+    monkeypatch.setattr(worldstereo, "matmul_flops_per_second", lambda device, dtype: 1e12)
+    parts = VideoParts.open(find_weights(str(released)), torch.device("cuda"))
+    made = WorldStereoBackend(parts, VideoSettings(prompt_cache=tmp_path))
+    with pytest.raises(OutOfMemory, match="even with eight-bit weights") as caught:
+        made.plan(made.clip_size(480, 320))
+    assert "need more than 0.0 GiB: Triton is not installed. Use a larger GPU" in caught.value.remedy
 
 
 def test_a_request_that_does_not_fit_is_a_mistake_of_the_caller(released: Path, tmp_path: Path) -> None:

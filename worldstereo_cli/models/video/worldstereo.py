@@ -21,6 +21,7 @@ from worldstereo_cli.models.video.control_branch import Control
 from worldstereo_cli.models.video.denoising import ClipConditions, denoise
 from worldstereo_cli.models.video.device import available_bytes, matmul_flops_per_second
 from worldstereo_cli.models.video.footprint import (
+    TIERS,
     Footprint,
     MemoryPlan,
     OtherParts,
@@ -113,10 +114,14 @@ class WorldStereoBackend:
             BackendError: A part of the weights is missing.
         """
         if size not in self._footprints:
-            self._footprints[size] = self._counted(size)
+            self._footprints[size] = self._counted(size, fused=self._why_not_fused() is None)
         return self._footprints[size]
 
-    def _counted(self, size: ClipSize) -> Footprint:
+    def _why_not_fused(self) -> str | None:
+        """Say what keeps a device from fusing steps; None if nothing does. A CPU is not asked to."""
+        return why_not_fused() if self._parts.device.type == "cuda" else "this is a CPU"
+
+    def _counted(self, size: ClipSize, *, fused: bool) -> Footprint:
         config = self._parts.config
         work = Workload(
             size.num_frames,
@@ -132,7 +137,7 @@ class WorldStereoBackend:
             work,
             OtherParts(*self._parts.codec_size(), self._parts.text_encoder_bytes()),
             dtype=self._parts.dtype,
-            fused=self._parts.device.type == "cuda" and why_not_fused() is None,
+            fused=fused,
         )
 
     def plan(self, size: ClipSize) -> MemoryPlan:
@@ -144,12 +149,19 @@ class WorldStereoBackend:
         """
         if self._plan is None:
             device = self._parts.device
-            self._plan = choose_tier(
-                self.footprint(size),
-                available_bytes(device),
-                matmul_flops_per_second(device, self._parts.dtype),
-                self.settings.tier,
-            )
+            available = available_bytes(device)
+            speed = matmul_flops_per_second(device, self._parts.dtype)
+            try:
+                self._plan = choose_tier(self.footprint(size), available, speed, self.settings.tier)
+            except OutOfMemory as error:
+                slower = self._why_not_fused()
+                if device.type != "cuda" or slower is None:
+                    raise
+                needed = self._counted(size, fused=True).peak(TIERS[-1]) / (1 << 30)
+                raise OutOfMemory(
+                    error.problem,
+                    remedy=f"Mend what makes it need more than {needed:.1f} GiB: {slower}. {error.remedy}",
+                ) from error
         return self._plan
 
     def describe_needs(self, size: ClipSize) -> str:
@@ -162,7 +174,7 @@ class WorldStereoBackend:
         """
         self._refuse_endless(size)
         self._parts.check_transformer()
-        slower = why_not_fused() if self._parts.device.type == "cuda" else None
+        slower = self._why_not_fused() if self._parts.device.type == "cuda" else None
         unfused = "" if slower is None else f"; a fifth slower than it could be, because {slower}"
         return self.plan(size).describe() + unfused
 
