@@ -116,7 +116,7 @@ def test_depth_takes_the_place_of_a_video_model_beside_which_it_has_no_room(tmp_
 
     def load() -> Large:
         if full == "loading" and video.holds:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
         return Large(path.cameras[sampled(21, 3)], 0.2)
 
     makers = Makers(video, load, "a board", 5, "cpu")

@@ -18,6 +18,7 @@ from worldstereo_cli.geometry.point_render import PointRender, SurfaceStyle, ren
 from worldstereo_cli.geometry.seen import SeenViews
 from worldstereo_cli.memory.growth import FinishedFrames, Growth, grow
 from worldstereo_cli.models.depth.protocol import DepthBackend
+from worldstereo_cli.models.video.device import is_out_of_memory
 from worldstereo_cli.models.video.protocol import Clip, ClipRequest, ClipSize, VideoBackend
 from worldstereo_cli.stages.control_pictures import soft_control
 from worldstereo_cli.stages.frame_depth import ClipPictures, FrameDepth, estimated_depth, given_depth
@@ -47,9 +48,10 @@ class Makers:
         """
         try:
             return work()
-        except torch.OutOfMemoryError:
-            # Tried again outside: the error holds everything that was being worked with.
-            pass
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # Out here, because the error holds everything that was being worked with.
         self.video.rest()
         return work()
 

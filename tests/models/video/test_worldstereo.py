@@ -307,6 +307,32 @@ def test_a_gpu_on_which_nothing_can_be_fused_is_told_what_that_costs(
     assert "need more than 0.0 GiB: Triton is not installed. Use a larger GPU" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 33 GiB."),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+    ],
+)
+def test_memory_that_runs_out_in_any_library_names_the_tier_that_fits(
+    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    def refuse(*given: object, **named: object) -> None:
+        raise error
+
+    monkeypatch.setattr(worldstereo, "denoise", refuse)
+    made = backend(released, tmp_path, tier="resident")
+    if "shapes" in str(error):
+        with pytest.raises(RuntimeError, match="shapes"):
+            made.generate(request())
+        return
+    with pytest.raises(OutOfMemory, match="ran out of memory with resident weights") as caught:
+        made.generate(request())
+    assert "--set generate.weights=eight-bit" in caught.value.remedy
+
+
 def test_a_request_that_does_not_fit_is_a_mistake_of_the_caller(released: Path, tmp_path: Path) -> None:
     made = backend(released, tmp_path)
     with pytest.raises(ValueError, match="Expected 3 cameras, got 2"):

@@ -19,6 +19,12 @@ def available_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether a device refused memory, to the allocator or to a library that asks for its own."""
+    told = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in told or "alloc_failed" in told
+
+
 def matmul_flops_per_second(device: torch.device, dtype: torch.dtype) -> float:
     """Time a matrix product that is large enough to keep the device busy; a few hundredths of a second."""
     side = _SIDE.get(device.type, 2048)
@@ -26,14 +32,15 @@ def matmul_flops_per_second(device: torch.device, dtype: torch.dtype) -> float:
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     fastest = float("inf")
     for _ in range(_REPEATS + 1):
-        _wait(device)
+        wait_for(device)
         start = time.perf_counter()
         torch.mm(left, right)
-        _wait(device)
+        wait_for(device)
         fastest = min(fastest, time.perf_counter() - start)
     return 2.0 * side**3 / fastest
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Return when a device has done what it was told, which a GPU does in its own time."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

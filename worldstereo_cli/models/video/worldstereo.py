@@ -19,7 +19,12 @@ from worldstereo_cli.models.catalogue import WeightsFolder
 from worldstereo_cli.models.video.acceleration import why_not_fused
 from worldstereo_cli.models.video.control_branch import Control
 from worldstereo_cli.models.video.denoising import ClipConditions, denoise
-from worldstereo_cli.models.video.device import available_bytes, matmul_flops_per_second
+from worldstereo_cli.models.video.device import (
+    available_bytes,
+    is_out_of_memory,
+    matmul_flops_per_second,
+    wait_for,
+)
 from worldstereo_cli.models.video.footprint import (
     TIERS,
     Footprint,
@@ -213,10 +218,15 @@ class WorldStereoBackend:
                 self._noise(conditions.first_frame, request.seed),
                 conditions,
                 guidance=self._guidance(),
-                on_step=lambda i, _: self._progress(i + 1, self._num_steps(), "denoising"),
+                on_step=lambda i, _: self._tell_step(i + 1),
             )
             frames = self._loaded_codec(plan).decode(latents)
         return Clip(frames.cpu(), None)
+
+    def _tell_step(self, done: int) -> None:
+        # Launched is not done: without this a GPU would be told of a step ahead of its work.
+        wait_for(self._parts.device)
+        self._progress(done, self._num_steps(), "denoising")
 
     @torch.inference_mode()
     def conditions(self, request: ClipRequest) -> ClipConditions:
@@ -360,7 +370,9 @@ def _memory_errors(plan: MemoryPlan, footprint: Footprint) -> Iterator[None]:
     """Turn an allocator's failure into the tier that fits."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         smaller = tier_below(plan.tier)
         advice = "Close other programs on the GPU; the same command goes on with the next round."
         if smaller is not None:
