@@ -67,8 +67,8 @@ def test_a_guided_step_runs_the_branch_once_with_the_same_bits(parts: RandomPart
     handle = branch.register_forward_hook(lambda *_: calls.append(1))
     step = bench_guidance(parts, TINY, tier)
     handle.remove()
-    # Three times side by side, and three times one prompt after the other.
-    assert len(calls) == 3 * 1 + 3 * 2
+    # Three times side by side, and twice one prompt after the other.
+    assert len(calls) == 3 * 1 + 2 * 2
     assert step.same_bits and step.together_s > 0 and step.apart_s > 0
 
 

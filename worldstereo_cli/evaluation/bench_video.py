@@ -144,11 +144,11 @@ def bench_guidance(parts: RandomParts, size: VideoSize, tier: Tier) -> GuidedSte
     _forget_peak(parts)
     expected = together()
     peak = _peak_gib(parts)
-    same = torch.equal(expected, apart())
     # In turn, there and back, so that a GPU that warms up slows down both.
-    apart_s, together_s = _timed(parts, apart), _timed(parts, together)
+    found: list[Tensor] = []
+    apart_s, together_s = _timed(parts, lambda: found.append(apart())), _timed(parts, together)
     together_s, apart_s = min(together_s, _timed(parts, together)), min(apart_s, _timed(parts, apart))
-    return GuidedStep(together_s, apart_s, same, peak)
+    return GuidedStep(together_s, apart_s, torch.equal(expected, found[0]), peak)
 
 
 def foretold(parts: RandomParts, size: VideoSize, tier: Tier) -> MemoryPlan:
