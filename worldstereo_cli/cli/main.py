@@ -13,7 +13,7 @@ import typer
 
 from worldstereo_cli.cli.app import app
 from worldstereo_cli.errors import WorldStereoError, is_interrupt, storage_error
-from worldstereo_cli.pipeline.interrupts import heard_signals
+from worldstereo_cli.pipeline.interrupts import heard_signals, ignore_signals
 
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """Typer's own usage error: its module moved between versions, its place in the hierarchy did not."""
@@ -28,6 +28,7 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     _prepare_streams()
     code = run(sys.argv[1:])
+    ignore_signals()
     try:
         sys.stdout.flush()
     except OSError:
@@ -63,18 +64,22 @@ def run(arguments: list[str]) -> int:
         warnings.simplefilter("ignore")
     with heard_signals() as signals:
         try:
-            result = app(arguments, prog_name="worldstereo", standalone_mode=False)
+            try:
+                result = app(arguments, prog_name="worldstereo", standalone_mode=False)
+            finally:
+                # Nothing is left to interrupt but the words about it.
+                signals.stop()
         except (KeyboardInterrupt, typer.Abort):
-            return _interrupted(arguments, signals)
+            return _interrupted(arguments, signals.heard)
         except typer.Exit as leave:
             return leave.exit_code
         except Exception as error:
             if is_interrupt(error):
-                return _interrupted(arguments, signals)
+                return _interrupted(arguments, signals.heard)
             return _failed(error)
         # Typer may return the exit code of an interrupt instead of passing it on.
-        if signals and result == EXIT_INTERRUPTED:
-            return _interrupted(arguments, signals)
+        if signals.heard and result == EXIT_INTERRUPTED:
+            return _interrupted(arguments, signals.heard)
         return result if isinstance(result, int) else 0
 
 
