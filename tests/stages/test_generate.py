@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +12,11 @@ import torch
 from tests import scenes
 from tests.stages.rounds import FAR_M, PHOTO, RECIPE, SURFACES, contents, run, sideways, write_plan
 from worldstereo_cli.artifacts.cloud import read_cloud
-from worldstereo_cli.artifacts.manifest import MANIFEST_NAME
+from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, clear_drafts, next_to
 from worldstereo_cli.artifacts.scene import Generation, Lift, NamedPath, Round
 from worldstereo_cli.errors import ArtifactError
 from worldstereo_cli.geometry.paths import Anchor, orbit_left, orbit_right
+from worldstereo_cli.progress import silent
 from worldstereo_cli.recipe import GenerateRecipe
 from worldstereo_cli.stages.generate_cameras_to_frames import GenerateOptions, generate
 from worldstereo_cli.stages.one_round import sampled
@@ -132,8 +134,8 @@ def test_another_seed_or_path_makes_rounds_anew(copy):
     assert (copy / "generate" / "rounds" / "01-right" / MANIFEST_NAME).stat().st_mtime_ns != after
 
 
-def test_a_run_that_fails_leaves_nothing_that_looks_done(copy):
-    write_plan(copy / "plan", NamedPath("right", sideways(1)), NamedPath("other", sideways(-0.7)))
+def cut_short(root: Path, *, anew: bool = False) -> None:
+    """Interrupt a run after its first round."""
 
     def interrupted(done: int, total: int, what: str) -> None:
         if done == 1:
@@ -141,11 +143,75 @@ def test_a_run_that_fails_leaves_nothing_that_looks_done(copy):
 
     with pytest.raises(KeyboardInterrupt):
         generate(
-            copy / "lift", copy / "plan", copy / "generate", RECIPE, GenerateOptions(), seed=0,
+            root / "lift", root / "plan", root / "generate", RECIPE, GenerateOptions(anew=anew), seed=0,
             progress=interrupted,
         )  # fmt: skip
+
+
+def made(root: Path) -> int:
+    """When a round was made."""
+    return (root / MANIFEST_NAME).stat().st_mtime_ns
+
+
+def test_a_first_run_that_fails_leaves_nothing_that_looks_done(scene, copy):
+    shutil.rmtree(copy / "generate")
+    cut_short(copy)
     with pytest.raises(ArtifactError, match="not finished"):
         Generation.read(copy / "generate")
+    first = made(copy / "generate" / "rounds" / "01-right")
+    run(copy)
+    assert made(copy / "generate" / "rounds" / "01-right") == first
+    assert contents(copy / "generate") == contents(scene / "generate")
+
+
+def test_what_is_finished_stays_until_what_replaces_it_is_complete(copy):
+    old = contents(copy / "generate")
+    write_plan(copy / "plan", NamedPath("left", sideways(-1)), NamedPath("other", sideways(0.7)))
+    cut_short(copy)
+    assert contents(copy / "generate") == old
+    assert Generation.read(copy / "generate").manifest.damage(copy / "generate") is None
+    first = made(next_to(copy / "generate") / "rounds" / "01-left")
+    # Whoever thinks better of it has lost nothing, and whoever goes on has the round that was made.
+    run(copy)
+    assert made(copy / "generate" / "rounds" / "01-left") == first
+    assert not next_to(copy / "generate").exists()
+    made_in_two = contents(copy / "generate")
+    shutil.rmtree(copy / "generate")
+    run(copy)
+    assert contents(copy / "generate") == made_in_two
+
+
+def test_rounds_that_are_made_anew_replace_the_old_ones_all_at_once(scene, copy):
+    rounds = copy / "generate" / "rounds"
+    before = {name: made(rounds / name) for name in ("01-right", "02-left")}
+    # A fault that no size tells: who forces does not trust what is there.
+    (rounds / "02-left" / "round.json").write_bytes((rounds / "02-left" / "round.json").read_bytes()[::-1])
+    old = contents(copy / "generate")
+    cut_short(copy, anew=True)
+    assert contents(copy / "generate") == old
+    assert {name: made(rounds / name) for name in before} == before
+    first = made(next_to(copy / "generate") / "rounds" / "01-right")
+    assert first != before["01-right"]
+    generate(
+        copy / "lift", copy / "plan", copy / "generate", RECIPE, GenerateOptions(anew=True), seed=0,
+        progress=silent,
+    )  # fmt: skip
+    assert contents(copy / "generate") == contents(scene / "generate")
+    assert made(rounds / "01-right") == first
+    assert made(rounds / "02-left") != before["02-left"]
+
+
+def test_a_kill_just_before_the_last_renames_costs_no_round(copy):
+    beside = next_to(copy / "generate")
+    shutil.copytree(copy / "generate", beside)
+    times = {name: made(beside / "rounds" / name) for name in ("01-right", "02-left")}
+    # Between the two: the old one is out of the way, the new one not in its place.
+    (copy / "generate").rename(copy / ".generate.draft-old-7")
+    clear_drafts(copy)
+    assert Generation.read(copy / "generate").manifest.damage(copy / "generate") is None
+    run(copy)
+    assert {name: made(copy / "generate" / "rounds" / name) for name in times} == times
+    assert sorted(path.name for path in copy.iterdir()) == ["generate", "lift", "plan"]
 
 
 def test_the_memory_names_photo_and_kept_frames(scene):

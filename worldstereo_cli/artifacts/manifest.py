@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -105,6 +105,13 @@ class Manifest:
                 return f"{name} has {path.stat().st_size} bytes instead of {size}"
         return None
 
+    def changed_since(self, others: Mapping[str, Manifest]) -> str | None:
+        """Say which other artifact, by its role, is no longer what this one was made from, if any."""
+        names = (
+            name for name, other in others.items() if self.inputs.get(name, other.digest) != other.digest
+        )
+        return next(names, None)
+
     @property
     def digest(self) -> str:
         """A digest of what went in; equal digests mean that rebuilding changes nothing."""
@@ -116,6 +123,29 @@ class Manifest:
             "inputs": self.inputs,
         }
         return hashlib.sha256(json.dumps(made_from, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def read_chain(scene_dir: Path, names: Iterable[str]) -> dict[str, Manifest]:
+    """Read the manifests of finished stages, and see that each was made from what the others are now.
+
+    Args:
+        scene_dir: Where the stages lie.
+        names: Of the stages, in order.
+
+    Raises:
+        ArtifactError: One is missing or damaged, or another one has been made anew since.
+    """
+    chain: dict[str, Manifest] = {}
+    for name in names:
+        manifest = Manifest.read(scene_dir / name, name)
+        changed = manifest.changed_since(chain)
+        if changed is not None:
+            raise ArtifactError(
+                f"{scene_dir} is not finished: its {changed} has changed since {name} was made.",
+                remedy=f"Finish the scene: worldstereo run IMAGE --out {scene_dir}",
+            )
+        chain[name] = manifest
+    return chain
 
 
 def digest_file(path: Path) -> str:
@@ -163,14 +193,51 @@ def draft_directory(root: Path) -> Iterator[Path]:
         yield draft
         if not (draft / MANIFEST_NAME).is_file():
             raise RuntimeError(f"The draft of {root} has no manifest.")
-        _settle(draft)
-        old = root.parent / f".{root.name}{_DRAFT}old-{os.getpid()}"
-        if root.exists():
-            root.rename(old)
-        draft.rename(root)
-        discard(old)
+        put_in_place(draft, root)
     finally:
         discard(draft)
+
+
+def put_in_place(complete: Path, root: Path) -> None:
+    """Rename a complete artifact that lies beside `root` to `root`; an old one goes once that is done.
+
+    Wherever this ends early, one of the two is at `root`, or both lie where `clear_drafts` finds them.
+    """
+    _settle(complete)
+    old = root.parent / f".{root.name}{_DRAFT}old-{os.getpid()}"
+    try:
+        if os.path.lexists(root):
+            root.rename(old)
+        complete.rename(root)
+    finally:
+        if os.path.lexists(old) and not os.path.lexists(root):
+            old.rename(root)
+        discard(old)
+
+
+def next_to(root: Path) -> Path:
+    """Return where an artifact that takes long is made while a finished one is in its place.
+
+    Unlike a draft it outlives its run: what is finished in it is found by the next one.
+    """
+    return root.with_name(f".{root.name}.next")
+
+
+def copy_cheaply(source: Path, target: Path) -> None:
+    """Let a finished artifact appear at a second place, without copying bytes where the disk can do that.
+
+    Artifacts are replaced and never written to, so that two may share their files.
+    """
+    with draft_directory(target) as draft:
+        shutil.copytree(source, draft, copy_function=_link_or_copy, dirs_exist_ok=True)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # Not every disk knows links.
+        shutil.copy2(source, target)
 
 
 def clear_drafts(folder: Path, pattern: str = f".*{_DRAFT}*") -> None:

@@ -7,17 +7,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest, digest_file
+from worldstereo_cli.artifacts.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    digest_file,
+    discard,
+    next_to,
+    read_chain,
+)
 from worldstereo_cli.artifacts.trajectory import parse_trajectory
 from worldstereo_cli.errors import ArtifactError, InputError
 from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE
-from worldstereo_cli.pipeline.reuse import STAGES, Decision, Expectation, Selection, reason_to_build
+from worldstereo_cli.pipeline.reuse import (
+    CUT_SHORT,
+    FORCED,
+    STAGES,
+    Decision,
+    Expectation,
+    Selection,
+    reason_to_build,
+)
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import Recipe, generate_section, round_section
 
@@ -39,31 +54,42 @@ class Binding:
     fov_deg: float | None
 
 
-def decide(selection: Selection, binding: Binding) -> list[Decision]:
+def decide(selection: Selection, binding: Binding, owed: Mapping[str, str]) -> list[Decision]:
     """Work out what a run does about each selected stage, without doing any of it.
 
     What a stage will be made from is known before the stages ahead of it have run, because their
     digests tell what went in. A stage after a forced one is built, too: who forces does not trust it.
 
+    Args:
+        selection: The stages that the run covers.
+        binding: What they are made from.
+        owed: By stage, the digest of what was forced before and was cut short.
+
     Raises:
-        ArtifactError: The stage before the first selected one is not finished.
+        ArtifactError: A stage before the first selected one is not finished, or the ones before it have
+            changed since.
         InputError: A file that the user named cannot be read.
         BackendError: Weights are not here.
     """
     decisions: list[Decision] = []
     digests: dict[str, str] = {}
-    for name in STAGES[: STAGES.index(selection.first)]:
-        digests[name] = Manifest.read(binding.scene_dir / name, name).digest
+    for name, manifest in read_chain(binding.scene_dir, STAGES[: STAGES.index(selection.first)]).items():
+        digests[name] = manifest.digest
     forced: str | None = None
     for name in selection.names:
         expected = _expectation(name, binding, digests)
         digests[name] = expected.digest(name)
         reason = reason_to_build(binding.scene_dir / name, name, expected, name in selection.forced)
+        is_owed = owed.get(name) == digests[name]
+        if reason is None and is_owed:
+            reason = CUT_SHORT
         if reason is None and forced is not None:
             reason = f"{forced} is made anew"
-        if reason == "forced" and forced is None:
+        if forced is None and (reason == FORCED or is_owed):
             forced = name
-        decisions.append(Decision(name, digests[name], reason))
+        # Rounds tell by their own digests which of them a plan that was made anew concerns.
+        follows = forced is not None and (name, forced) != ("generate", "plan")
+        decisions.append(Decision(name, digests[name], reason, follows or reason == FORCED or is_owed))
     return decisions
 
 
@@ -79,7 +105,12 @@ def view_digest(binding: Binding) -> str:
 
 def finished_rounds(scene_dir: Path) -> set[tuple[str, int]]:
     """Return names and times of all finished rounds; one that is made again has another time."""
-    manifests = (scene_dir / "generate" / "rounds").glob(f"*/{MANIFEST_NAME}")
+    generate_dir = scene_dir / "generate"
+    manifests = [
+        manifest
+        for place in (generate_dir, next_to(generate_dir))
+        for manifest in place.glob(f"rounds/*/{MANIFEST_NAME}")
+    ]
     return {(path.parent.name, path.stat().st_mtime_ns) for path in manifests}
 
 
@@ -89,11 +120,19 @@ def rounds_to_keep(decisions: list[Decision], binding: Binding) -> int:
     Those of a run that was cut short, and those ahead of the first trajectory that changed.
     """
     built = {decision.name for decision in decisions if decision.reason is not None}
-    if "lift" in built or any(decision.reason == "forced" for decision in decisions):
+    if "lift" in built or any(decision.reason == FORCED for decision in decisions):
         return 0
     section = round_section(binding.recipe.generate, binding.recipe.memory)
-    rounds = [_manifest(path.parent) for path in binding.scene_dir.glob(f"generate/rounds/*/{MANIFEST_NAME}")]
-    kept = sum(r is not None and r.recipe == section and r.seed == binding.recipe.seed for r in rounds)
+    is_anew = any(decision.name == "generate" and decision.is_anew for decision in decisions)
+    generate_dir = binding.scene_dir / "generate"
+    places = (next_to(generate_dir),) if is_anew else (next_to(generate_dir), generate_dir)
+    found = [path.parent for place in places for path in place.glob(f"rounds/*/{MANIFEST_NAME}")]
+    alike = {
+        root.name
+        for root, r in zip(found, map(_manifest, found), strict=True)
+        if r is not None and r.recipe == section and r.seed == binding.recipe.seed
+    }
+    kept = len(alike)
     if "plan" not in built:
         return kept
     planned = _manifest(binding.scene_dir / "plan")
@@ -101,10 +140,10 @@ def rounds_to_keep(decisions: list[Decision], binding: Binding) -> int:
     new = binding.recipe.plan.model_dump(mode="json")
     if old | {"trajectories": []} != new | {"trajectories": []}:
         return 0
-    alike = takewhile(
+    first = takewhile(
         lambda pair: pair[0] == pair[1], zip(old["trajectories"], new["trajectories"], strict=False)
     )
-    return min(kept, sum(binding.recipe.plan.most_paths(pair[0]) for pair in alike))
+    return min(kept, sum(binding.recipe.plan.most_paths(pair[0]) for pair in first))
 
 
 def _manifest(root: Path) -> Manifest | None:
@@ -115,9 +154,9 @@ def _manifest(root: Path) -> Manifest | None:
         return None
 
 
-def forget_rounds(scene_dir: Path) -> None:
-    """Remove finished rounds, which `generate` would keep: they were forced."""
-    shutil.rmtree(scene_dir / "generate" / "rounds", ignore_errors=True)
+def forget_next(scene_dir: Path) -> None:
+    """Remove rounds that a run left which was cut short, and which `generate` would keep: they are forced."""
+    discard(next_to(scene_dir / "generate"))
 
 
 def check_backends(recipe: Recipe, device: str) -> str | None:
@@ -194,8 +233,8 @@ def clip_cost(recipe: Recipe, device: str) -> tuple[float, float] | None:
     return plan.seconds, plan.peak_bytes / 1e6 if device == "cpu" else _HOST_MB
 
 
-def build(name: str, binding: Binding, device: str, progress: Progress) -> Manifest:
-    """Run one stage."""
+def build(name: str, binding: Binding, device: str, progress: Progress, *, anew: bool = False) -> Manifest:
+    """Run one stage; `anew`, taking over nothing of the finished one that it replaces."""
     scene, recipe, seed = binding.scene_dir, binding.recipe, binding.recipe.seed
     lift_dir, plan_dir, generate_dir = scene / "lift", scene / "plan", scene / "generate"
     match name:
@@ -214,7 +253,7 @@ def build(name: str, binding: Binding, device: str, progress: Progress) -> Manif
         case "generate":
             from worldstereo_cli.stages import generate_cameras_to_frames as generate
 
-            wishes = generate.GenerateOptions(recipe.prompt, device, recipe.memory)
+            wishes = generate.GenerateOptions(recipe.prompt, device, recipe.memory, anew)
             return generate.generate(
                 lift_dir, plan_dir, generate_dir, recipe.generate, wishes, seed=seed, progress=progress
             ).manifest

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, clear_drafts
+from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, clear_drafts, next_to
 from worldstereo_cli.errors import ArtifactError, InputError
 from worldstereo_cli.pipeline.reuse import STAGES
 from worldstereo_cli.pipeline.scene_file import SCENE_FILE
@@ -34,7 +34,7 @@ def held(scene_dir: Path) -> Iterator[None]:
     made_here = [place for place in (scene_dir, *scene_dir.parents) if not place.exists()]
     lock = _locked(scene_dir)
     try:
-        for folder in (scene_dir, scene_dir / "generate", scene_dir / "generate" / "rounds"):
+        for folder in _with_drafts(scene_dir):
             clear_drafts(folder)
         yield
     except BaseException:
@@ -43,6 +43,13 @@ def held(scene_dir: Path) -> Iterator[None]:
         raise
     finally:
         lock.release()
+
+
+def _with_drafts(scene_dir: Path) -> list[Path]:
+    """Return where a run that was killed may have left drafts."""
+    generate_dir = scene_dir / "generate"
+    made = (generate_dir, next_to(generate_dir))
+    return [scene_dir, *made, *(place / "rounds" for place in made)]
 
 
 def refuse_foreign(scene_dir: Path) -> None:

@@ -21,6 +21,10 @@ VIEW = "view"
 NOT_MADE = "not made yet"
 """The reason of a first run."""
 
+FORCED = "forced"
+CUT_SHORT = "forced before, and cut short"
+"""Reasons of stages that are built although what is there is up to date."""
+
 _LONGEST_VALUE = 40
 """A value longer than this is not quoted in a reason."""
 
@@ -94,6 +98,8 @@ class Decision:
     """What the stage's manifest says or will say that it was made from."""
     reason: str | None
     """Why it is built; None when what is there is reused."""
+    is_anew: bool = False
+    """Whether it is built because the user does not trust what is there, up to date or not."""
 
 
 def reason_to_build(root: Path, kind: str, expected: Expectation, forced: bool) -> str | None:
@@ -106,7 +112,7 @@ def reason_to_build(root: Path, kind: str, expected: Expectation, forced: bool) 
         forced: The user wants it built in any case.
     """
     if forced:
-        return "forced"
+        return FORCED
     if not (root / MANIFEST_NAME).is_file():
         return "not finished" if root.exists() else NOT_MADE
     try:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest
 from worldstereo_cli.artifacts.photo import photo_size
-from worldstereo_cli.errors import ArtifactError, BackendError, InputError
+from worldstereo_cli.errors import ArtifactError, BackendError, InputError, WorldStereoError
 from worldstereo_cli.pipeline import bindings
 from worldstereo_cli.pipeline.estimate import Workload, estimate, setting_that_fits
 from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE, held, refuse_foreign
@@ -108,10 +109,13 @@ class _Run:
         self.binding = bindings.Binding(photo, digest, scene_dir, recipe, options.depth_file, options.fov_deg)
         self.selection = options.selection
         self.record = _open_record(self.binding, options.selection)
+        self._anew: dict[str, str] = {}
+        """By stage, the digest of what is made anew because the user does not trust what is there."""
 
     def planned(self) -> list[StageReport]:
         """Say what is to be done, without doing it."""
-        decisions = bindings.decide(self.selection, self.binding)
+        decisions = bindings.decide(self.selection, self.binding, self.record.owed)
+        self._anew = {d.name: d.digest for d in decisions if d.is_anew}
         reasons = [(decision.name, decision.reason) for decision in decisions]
         if self.selection.last == STAGES[-1]:
             reasons.append((VIEW, self._reason_to_show(decisions)))
@@ -189,7 +193,7 @@ class _Run:
         for report in planned:
             if report.state == "planned":
                 reporter.stage_started(report.name, report.reason)
-                with trouble_in(report.name, lambda: self._workload, self.device):
+                with self._owing(report.name), trouble_in(report.name, lambda: self._workload, self.device):
                     report = self._build(report, reporter.progress)
             else:
                 report = replace(report, summary=self._summary(report.name))
@@ -199,6 +203,24 @@ class _Run:
         self.record.recipe = self.binding.recipe
         self.record.write(self.binding.scene_dir)
         return done
+
+    @contextmanager
+    def _owing(self, name: str) -> Iterator[None]:
+        """Have the record tell, while a stage is made anew, that a run which is cut short still owes it."""
+        if name not in self._anew:
+            yield
+            return
+        known = dict(self.record.stages)
+        self.record.owe(name, self._anew[name])
+        self.record.write(self.binding.scene_dir)
+        try:
+            yield
+        except WorldStereoError:
+            # What was refused is owed no more; of rounds, some may have been made.
+            if name != "generate":
+                self.record.stages = known
+                self.record.write(self.binding.scene_dir)
+            raise
 
     def _is_there(self, name: str) -> bool:
         """Say whether a stage has left something that is finished, whatever it was made from."""
@@ -243,9 +265,9 @@ class _Run:
             bindings.show(scene, self.binding.recipe, self.device, progress)
         else:
             if name == "generate" and {"lift", "generate"} & self.selection.forced:
-                bindings.forget_rounds(scene)
+                bindings.forget_next(scene)
             before = bindings.finished_rounds(scene)
-            bindings.build(name, self.binding, self.device, progress)
+            bindings.build(name, self.binding, self.device, progress, anew=name in self._anew)
             if name == "generate":
                 planned = replace(planned, rounds_kept=len(before & bindings.finished_rounds(scene)))
         seconds = time.perf_counter() - began
@@ -271,7 +293,18 @@ class _Run:
             self.record.input = _input(self.binding.photo, self.binding)
             self.record.world = dict(facts["world"])
         self.record.enter_stage(report.name, entry, self.binding.recipe)
+        if report.state == "built":
+            self._note_what_follows(report.name)
         self.record.write(scene)
+
+    def _note_what_follows(self, name: str) -> None:
+        """Have the record tell what no longer follows from a stage that was just built."""
+        if name in self._anew:
+            for later in self.selection.names[self.selection.names.index(name) + 1 :]:
+                if later in self._anew:
+                    self.record.owe(later, self._anew[later])
+        if name == STAGES[-1] and VIEW in self.record.stages:
+            self.record.stages[VIEW] |= {"state": "waiting"}
 
 
 def _planned(name: str, reason: str | None, work: Workload | None) -> StageReport:

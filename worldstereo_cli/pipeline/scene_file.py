@@ -43,11 +43,21 @@ class SceneFile:
     world: dict[str, Any] = field(default_factory=dict)
     """The world frame as lift found it: levelled or not, and how."""
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By stage, in order: state (`done` or `waiting`); of what is done seconds, peak memory and summary."""
+    """By stage, in order: state (`done` or `waiting`); of what is done seconds, peak memory and summary.
+    Of what is to be made anew although it is up to date: `owed`, the digest of what that will be."""
 
     def await_stage(self, name: str, recipe: Recipe) -> None:
         """Note a stage that is not there and is going to be made."""
         self.enter_stage(name, {"state": "waiting"}, recipe)
+
+    def owe(self, name: str, digest: str) -> None:
+        """Note that a stage is to be made anew although what is there is up to date."""
+        self.stages[name] = {"state": "waiting"} | self.stages.get(name, {}) | {"owed": digest}
+
+    @property
+    def owed(self) -> dict[str, str]:
+        """By stage, what was to be made anew and has not been yet."""
+        return {name: str(entry["owed"]) for name, entry in self.stages.items() if "owed" in entry}
 
     def enter_stage(self, name: str, entry: dict[str, Any], recipe: Recipe) -> None:
         """Note what became of a stage, and the part of a recipe that it was made with."""

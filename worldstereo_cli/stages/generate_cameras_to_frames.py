@@ -17,7 +17,16 @@ from torch import Tensor
 from worldstereo_cli.artifacts.cameras import cameras_to_json
 from worldstereo_cli.artifacts.cloud import write_cloud, write_removed
 from worldstereo_cli.artifacts.images import write_depth
-from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest, discard, draft_directory, write_json
+from worldstereo_cli.artifacts.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    copy_cheaply,
+    discard,
+    draft_directory,
+    next_to,
+    put_in_place,
+    write_json,
+)
 from worldstereo_cli.artifacts.scene import Generation, Lift, NamedPath, Plan, Round
 from worldstereo_cli.artifacts.video import write_video
 from worldstereo_cli.errors import ArtifactError
@@ -47,6 +56,8 @@ class GenerateOptions:
     """`cpu` or `cuda`."""
     memory: MemoryRecipe = field(default_factory=MemoryRecipe)
     """How past views are chosen."""
+    anew: bool = False
+    """Make every round again, but for those that a run cut short, which was to make them anew, has made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,8 @@ class _Job:
     """What all rounds of a run share."""
 
     rounds_dir: Path
+    earlier_dir: Path | None
+    """Rounds of what is being replaced; those that would come out the same are taken from there."""
     recipe: GenerateRecipe
     memory: MemoryRecipe
     makers: Makers
@@ -88,12 +101,13 @@ def generate(
     """Complete what the planned cameras see, path by path, and let the cloud grow by it.
 
     Every round is an artifact of its own: when `generate` is started again, rounds whose lift,
-    path, recipe, seed and predecessors are the same are kept.
+    path, recipe, seed and predecessors are the same are kept. What is finished at `out` stays until all
+    that replaces it is complete; rounds that are made until then lie beside it, at `next_to(out)`.
 
     Args:
         lift_dir: A finished lift.
         plan_dir: A finished plan.
-        out: The directory to fill.
+        out: The directory to fill, or to replace.
         recipe: What completes the frames.
         options: Prompt and device.
         seed: Of all chance; equal seeds give equal frames.
@@ -106,20 +120,32 @@ def generate(
     started = time.perf_counter()
     lift, plan = Lift.read(lift_dir), Plan.read(plan_dir)
     makers = _makers(recipe, lift, options, seed, progress)
-    out.mkdir(parents=True, exist_ok=True)
-    # Unfinished from here on: what this run replaces must not look done.
-    (out / MANIFEST_NAME).unlink(missing_ok=True)
+    place, earlier = _workplace(out, anew=options.anew)
     weights = generate_fingerprints(recipe.backend, recipe.depth)
-    job = _Job(out / "rounds", recipe, options.memory, makers, lift.manifest.digest, weights)
+    job = _Job(place / "rounds", earlier, recipe, options.memory, makers, lift.manifest.digest, weights)
     world, names = _fly_all(job, plan.paths, first_world(lift), progress)
     _remove_others(job.rounds_dir, names)
-    write_cloud(out / "cloud.ply", world.cloud)
-    write_json(out / "memory.json", describe_bank(world.bank))
+    _write_world(place, world)
     inputs = {"lift": lift.manifest.digest, "plan": plan.manifest.digest, "prompt": options.prompt} | weights
     facts = {"rounds": names} | _made_by(makers.video) | _cloud_facts(world.cloud)
     facts["seconds"] = round(time.perf_counter() - started, 2)
-    Manifest(Generation.kind, generate_section(recipe, options.memory), seed, inputs, facts).write(out)
+    Manifest(Generation.kind, generate_section(recipe, options.memory), seed, inputs, facts).write(place)
+    if place != out:
+        put_in_place(place, out)
     return Generation.read(out)
+
+
+def _workplace(out: Path, *, anew: bool) -> tuple[Path, Path | None]:
+    """Return where to work, and where rounds may be taken from.
+
+    That is at `out` itself, unless something that must not be touched yet is there.
+    """
+    beside = next_to(out)
+    place = beside if anew or beside.exists() or (out / MANIFEST_NAME).is_file() else out
+    place.mkdir(parents=True, exist_ok=True)
+    # All but the last rename may have been done before a kill.
+    (place / MANIFEST_NAME).unlink(missing_ok=True)
+    return place, None if place == out or anew else out / "rounds"
 
 
 def video_choice(recipe: GenerateRecipe) -> VideoChoice:
@@ -167,13 +193,11 @@ def _fly_all(job: _Job, paths: list[NamedPath], world: World, progress: Progress
 def _ensure_round(job: _Job, root: Path, number: int, path: NamedPath, world: World, previous: str) -> str:
     """Make a round unless the very same one is there; return its digest."""
     expected = job.manifest(number, path, previous)
-    try:
-        found = Manifest.read(root, Round.kind)
-        if found.digest == expected.digest and found.damage(root) is None:
-            return expected.digest
-    except ArtifactError:
-        # Missing, unfinished, damaged or of another schema: all are made anew.
-        pass
+    if _is_whole(root, expected):
+        return expected.digest
+    if job.earlier_dir is not None and _is_whole(job.earlier_dir / root.name, expected):
+        copy_cheaply(job.earlier_dir / root.name, root)
+        return expected.digest
     started = time.perf_counter()
     made = make_round(path, number, world, job.makers)
     with draft_directory(root) as draft:
@@ -193,6 +217,21 @@ def _ensure_round(job: _Job, root: Path, number: int, path: NamedPath, world: Wo
         }
         replace(expected, facts=expected.facts | facts).write(draft)
     return expected.digest
+
+
+def _write_world(place: Path, world: World) -> None:
+    write_cloud(place / "cloud.ply", world.cloud)
+    write_json(place / "memory.json", describe_bank(world.bank))
+
+
+def _is_whole(root: Path, expected: Manifest) -> bool:
+    """Tell whether a round lies there that was made from the very same, and is undamaged."""
+    try:
+        found = Manifest.read(root, Round.kind)
+    except ArtifactError:
+        # Missing, unfinished, damaged or of another schema: all are made anew.
+        return False
+    return found.digest == expected.digest and found.damage(root) is None
 
 
 def _remove_others(rounds_dir: Path, names: list[str]) -> None:
