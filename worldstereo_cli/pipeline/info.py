@@ -41,7 +41,7 @@ def describe_scene(scene_dir: Path) -> dict[str, Any]:
         "seed": record.recipe.seed,
         "megabytes": _megabytes(scene_dir),
     }
-    for name, found in manifests.items():
+    for name, found in _up_to_date(manifests).items():
         facts[name] = _describe_stage(scene_dir / name, found, record.stages.get(name, {}))
     facts[VIEW] = _describe_view(scene_dir, record.stages.get(VIEW, {}))
     facts["world"] = record.world
@@ -64,6 +64,15 @@ def _finished(root: Path, name: str) -> Manifest | str:
     except ArtifactError as error:
         return error.problem
     return manifest.damage(root) or manifest
+
+
+def _up_to_date(found: dict[str, Manifest | str]) -> dict[str, Manifest | str]:
+    """Return stages as they were found; of those that another one has left behind, the state in words."""
+    finished = {name: manifest for name, manifest in found.items() if isinstance(manifest, Manifest)}
+    changed = {name: manifest.changed_since(finished) for name, manifest in finished.items()}
+    return found | {
+        name: f"{other} has changed since" for name, other in changed.items() if other is not None
+    }
 
 
 def _describe_stage(root: Path, found: Manifest | str, noted: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from worldstereo_cli.artifacts.manifest import Manifest
+from worldstereo_cli.artifacts.manifest import Manifest, read_chain
 from worldstereo_cli.artifacts.scene import Lift, NamedPath, Plan, scale_source
 from worldstereo_cli.artifacts.splats import read_splats
 from worldstereo_cli.artifacts.trajectory import AUTO
@@ -66,9 +66,10 @@ class SceneContents:
         """Read what the stages left.
 
         Raises:
-            ArtifactError: A stage is missing, unfinished or damaged.
+            ArtifactError: A stage is missing, unfinished or damaged, or no longer fits the others.
         """
         Manifest.read(scene_dir / "reconstruct", "reconstruct")
+        made = read_chain(scene_dir, ("lift", "plan", "generate", "reconstruct"))
         plan = Plan.read(scene_dir / "plan")
         return SceneContents(
             scene_dir.resolve().name,
@@ -77,10 +78,7 @@ class SceneContents:
             float(plan.manifest.facts["median_depth_m"]),
             plan.paths,
             frozenset(f["name"] for f in plan.manifest.facts["paths"] if _by_auto(f["requested"])),
-            _about(
-                Manifest.read(scene_dir / "lift", "lift").facts,
-                Manifest.read(scene_dir / "generate", "generate").facts,
-            ),
+            _about(made["lift"].facts, made["generate"].facts),
         )
 
     def shown_by_photo(self, gaussians: Gaussians) -> Bool[Tensor, n]:

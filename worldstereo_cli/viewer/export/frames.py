@@ -9,7 +9,7 @@ import torch
 
 from worldstereo_cli.artifacts.cameras import read_cameras
 from worldstereo_cli.artifacts.cloud import read_cloud
-from worldstereo_cli.artifacts.manifest import Manifest
+from worldstereo_cli.artifacts.manifest import Manifest, read_chain
 from worldstereo_cli.artifacts.scene import Generation
 from worldstereo_cli.geometry.cameras import Cameras
 from worldstereo_cli.geometry.cloud import Cloud
@@ -35,11 +35,12 @@ def posed_frames(scene_dir: Path) -> list[PosedFrame]:
     The first frame of a round is left out: it shows the photo again, smaller.
 
     Raises:
-        ArtifactError: The scene is not finished.
+        ArtifactError: The scene is not finished, or its photo was lifted anew since.
     """
+    manifest = read_chain(scene_dir, ("lift", "plan", Generation.kind))[Generation.kind]
     photo_dir = scene_dir / "lift" / "views" / "000"
     frames = [PosedFrame("photo.png", photo_dir / "image.png", read_cameras(photo_dir / "camera.json"))]
-    for round_dir in _round_dirs(scene_dir):
+    for round_dir in [scene_dir / "generate" / "rounds" / str(name) for name in manifest.facts["rounds"]]:
         cameras = read_cameras(round_dir / "cameras.json")
         frames += [
             PosedFrame(f"{round_dir.name}_{i:04d}.png", round_dir / "frames" / f"{i:04d}.png", cameras[i])
@@ -61,9 +62,3 @@ def sparse_cloud(scene_dir: Path) -> Cloud:
         return surface
     order = torch.randperm(len(surface), generator=torch.Generator().manual_seed(0))
     return surface[order[:MAX_POINTS].sort().values]
-
-
-def _round_dirs(scene_dir: Path) -> list[Path]:
-    root = scene_dir / "generate"
-    manifest = Manifest.read(root, Generation.kind)
-    return [root / "rounds" / str(name) for name in manifest.facts["rounds"]]
