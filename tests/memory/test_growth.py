@@ -39,6 +39,26 @@ def test_only_what_the_cloud_lacks_is_added():
     assert torch.allclose(added.spacing_m, 5.0 / PHOTO.intrinsics[0, 0, 0])
 
 
+def true_colours(points: torch.Tensor) -> torch.Tensor:
+    """What the board and the wall behind it look like at points on them."""
+    tints = torch.tensor([surface.tint for surface in SURFACES])
+    return tints[(points[:, 2] > 3.5).long()] * scenes.texture(points.double())[:, None].float()
+
+
+def test_every_added_point_has_the_colour_of_the_surface_where_it_lies():
+    frames, seen = true_frames([0.4, -0.4])
+    growth = grow(
+        photo := scenes.cloud_of(scenes.view_of(SURFACES, PHOTO)),
+        frames, seen, BLIND, round_index=1, shell_m=None,
+    )  # fmt: skip
+    assert min(growth.counts) > 100
+    assert torch.allclose(growth.added.colors, true_colours(growth.added.points), atol=1e-4)
+    # Thinning chooses among points; it mixes none.
+    grown = changed(photo, growth.added, growth.removed)
+    assert len(grown) > len(photo) + 500
+    assert torch.allclose(grown.colors, true_colours(grown.points), atol=1e-4)
+
+
 def test_a_surface_that_several_frames_show_is_added_once():
     frames, seen = true_frames([0.4, 0.39, 0.4])
     added, counts = new_surface(frames, seen, BLIND, round_index=1, shell_m=None)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,6 +21,8 @@ from worldstereo_cli.models.video.protocol import Clip, ClipSize
 from worldstereo_cli.progress import silent
 from worldstereo_cli.recipe import GenerateRecipe, MemoryRecipe
 from worldstereo_cli.stages import generate_cameras_to_frames as stage
+from worldstereo_cli.stages import one_round
+from worldstereo_cli.stages.frame_depth import given_depth
 from worldstereo_cli.stages.generate_cameras_to_frames import GenerateOptions, generate
 from worldstereo_cli.stages.one_round import Makers, make_round, sampled
 from worldstereo_cli.stages.recorded import bank_digest, read_bank, read_done
@@ -184,6 +187,39 @@ def test_given_depth_that_does_not_fit_the_cloud_is_dropped_and_said(tmp_path):
     assert (wrong.round.depth_m[wrong.round.hole] == 0).all()
 
 
+def true_colours(points: torch.Tensor) -> torch.Tensor:
+    """What the board and the wall behind it look like at points on them."""
+    tints = torch.tensor([surface.tint for surface in SURFACES])
+    return tints[(points[:, 2] > 3.5).long()] * scenes.texture(points.double())[:, None].float()
+
+
+HALF_A_STEP = 0.5 / 255 + 1e-4
+"""Pictures and clouds on disk have 256 values."""
+
+
+def test_frames_and_cloud_have_the_scenes_own_colours_on_disk_and_in_the_bank(tmp_path, monkeypatch):
+    scenes.write_lift(tmp_path / "lift", SURFACES, PHOTO)
+    write_plan(tmp_path / "plan", NamedPath("right", sideways(1)), NamedPath("left", sideways(-1)))
+    monkeypatch.setattr(stage, "make_video_backend", lambda *_: Known(1.0))
+    generation = generated(tmp_path)
+    assert min(generation.manifest.facts["points_by_round"]) > 500
+    assert (generation.cloud.colors - true_colours(generation.cloud.points)).abs().max() < HALF_A_STEP
+    bank = read_bank(tmp_path / "lift", tmp_path / "generate")
+    shown = [bank.images_u8[[bank.names.index(f"{r.name}/0002")]] for r in generation.round_dirs]
+    for root, remembered, sign in zip(generation.round_dirs, shown, (1, -1), strict=True):
+        done = Round.read(root)
+        expected = sideways(sign)[sampled(21, 3)]
+        for i in range(3):
+            image, depth = scenes.render(SURFACES, expected[i])
+            made = done.hole[i]
+            assert ((done.frames[i] - image)[:, made].abs() < HALF_A_STEP).all()
+            assert torch.equal(done.depth_m[i][made], depth[made])
+            # Elsewhere the cloud is drawn: blurred by a pixel, and of the board on its rim.
+            assert (done.frames[i] - image).abs().amax(0).quantile(0.9) < 0.05
+        assert int(made.sum()) > 500
+        assert torch.equal(remembered[0], as_u8(done.frames[2]))
+
+
 class Noise(Perfect):
     """A model of which one frame fails."""
 
@@ -206,6 +242,25 @@ def test_a_picture_of_something_else_takes_no_part(tmp_path):
         made.growth.removed, made.numbers["dropped_frames"],
     )  # fmt: skip
     assert after_round(world, done).bank.names == ("photo", "01-right/0001")
+
+
+def test_a_frame_that_is_to_be_dropped_gives_no_points_however_good_its_depth_is(tmp_path, monkeypatch):
+    right = known_round(tmp_path / "a", Known(1.0))
+    assert right.numbers["added_points"][2] > 0
+
+    def doubted(clip, depth_m):
+        return replace(given_depth(clip, depth_m), dropped=[2])
+
+    monkeypatch.setattr(one_round, "given_depth", doubted)
+    made = known_round(tmp_path / "b", Known(1.0))
+    assert made.numbers["dropped_frames"] == list(made.round.dropped) == [2]
+    assert made.numbers["added_points"][2] == 0 < made.numbers["added_points"][1]
+    assert len(made.growth.added) == sum(made.numbers["added_points"])
+    # All that the other frames show lies in their own views.
+    pixel, _ = made.round.cameras[1].project(made.growth.added.points)
+    assert ((pixel[0] > -0.01) & (pixel[0] < torch.tensor([120.01, 80.01]))).all()
+    pixel, _ = made.round.cameras[1].project(right.growth.added.points)
+    assert not ((pixel[0] > -0.01) & (pixel[0] < torch.tensor([120.01, 80.01]))).all()
 
 
 @pytest.fixture
@@ -250,6 +305,26 @@ def test_a_resumed_run_with_estimated_depth_equals_an_undisturbed_one(estimating
     (estimating / "generate" / MANIFEST_NAME).unlink()
     generated(estimating)
     assert contents(estimating / "generate") == before
+
+
+def test_a_dropped_frame_enters_neither_bank_nor_references_after_a_break_either(estimating, monkeypatch):
+    class FirstFails(Noise):
+        def generate(self, request) -> Clip:
+            return Noise.generate(self, request) if request.seed == 1 else Perfect.generate(self, request)
+
+    monkeypatch.setattr(stage, "make_video_backend", lambda *_: FirstFails())
+    roots = generated(estimating).round_dirs
+    names = ("photo", "01-right/0001", "02-again/0001", "02-again/0002")
+    for _ in range(2):
+        assert Round.read(roots[0]).dropped == (2,)
+        assert Round.read(roots[1]).dropped == ()
+        assert read_bank(estimating / "lift", estimating / "generate").names == names
+        views = json.loads((estimating / "generate" / "memory.json").read_text())["views"]
+        assert tuple(view["name"] for view in views) == names
+        assert "01-right/0002" not in ReferenceRecord.read(roots[1] / "references.safetensors").names
+        shutil.rmtree(roots[1])
+        (estimating / "generate" / MANIFEST_NAME).unlink()
+        generated(estimating)
 
 
 def test_what_a_round_removes_is_removed_again_when_it_is_read(estimating):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -255,3 +256,37 @@ def test_a_page_that_was_never_written_is_missed_in_words(scene_dir: Path, tmp_p
     assert "worldstereo reconstruct" in caught.value.remedy
     assert not list(tmp_path.glob("*.mp4"))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_frames_that_contradict_the_cloud_are_not_handed_on(scene_dir: Path, tmp_path: Path) -> None:
+    scene = shutil.copytree(scene_dir, tmp_path / "scene")
+    manifest = scene / "generate/rounds/00-right/artifact.json"
+    facts = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(facts | {"facts": facts["facts"] | {"dropped_frames": [2]}}))
+    colmap, nerfstudio = export_scene(scene, ["colmap", "nerfstudio"], tmp_path / "export")
+    expected = {"photo.png", "00-right_0001.png", "01-eloop_0001.png", "01-eloop_0002.png"}
+    assert {image.name for image in pycolmap.Reconstruction(colmap / "sparse/0").images.values()} == expected
+    assert {path.name for path in (colmap / "images").iterdir()} == expected
+    frames = json.loads((nerfstudio / "transforms.json").read_text())["frames"]
+    assert {Path(frame["file_path"]).name for frame in frames} == expected
+
+
+def test_an_export_that_is_replaced_is_whole_at_any_moment(
+    scene_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (colmap,) = export_scene(scene_dir, ["colmap"], tmp_path)
+    whole = {path.relative_to(colmap) for path in colmap.rglob("*")}
+    (tmp_path / ".colmap.draft-17" / "images").mkdir(parents=True)
+
+    def interrupted(path: Path, **_options: object) -> None:
+        if any(Path(path).rglob("points3D.bin")):
+            next(Path(path).rglob("points3D.bin")).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", interrupted)
+        export_scene(scene_dir, ["colmap"], tmp_path, overwrite=True)
+    assert {path.relative_to(colmap) for path in colmap.rglob("*")} == whole
+    export_scene(scene_dir, ["colmap"], tmp_path, overwrite=True)
+    assert {path.relative_to(colmap) for path in colmap.rglob("*")} == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["colmap"]

@@ -207,6 +207,7 @@ def put_in_place(complete: Path, root: Path) -> None:
     old = root.parent / f".{root.name}{_DRAFT}old-{os.getpid()}"
     try:
         if os.path.lexists(root):
+            discard(old)
             root.rename(old)
         complete.rename(root)
     finally:

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from worldstereo_cli.artifacts.manifest import Manifest
+from worldstereo_cli.artifacts.manifest import Manifest, clear_drafts, discard, put_in_place
 from worldstereo_cli.errors import ArtifactError, InputError
 from worldstereo_cli.viewer.contents import SPLATS
 
@@ -61,17 +61,18 @@ def export_scene(
 
 def _export(name: str, scene_dir: Path, target: Path) -> None:
     """Write one format beside its place, then move it there, so that no half of it is ever seen."""
-    draft = target.with_name(f".{os.getpid()}.{target.name}")
+    # What an export that was killed has left.
+    clear_drafts(target.parent, f".{target.name}.draft-*")
+    draft = target.with_name(f".{target.name}.draft-{os.getpid()}")
     try:
         _write(name, scene_dir, draft)
         if target.is_dir():
-            shutil.rmtree(target)
-        draft.replace(target)
-    finally:
-        if draft.is_dir():
-            shutil.rmtree(draft)
+            # A directory takes long to remove: it has to be out of the way by then.
+            put_in_place(draft, target)
         else:
-            draft.unlink(missing_ok=True)
+            draft.replace(target)
+    finally:
+        discard(draft)
 
 
 def _write(name: str, scene_dir: Path, path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from worldstereo_cli.artifacts.cameras import read_cameras
 from worldstereo_cli.artifacts.cloud import read_cloud
 from worldstereo_cli.artifacts.manifest import Manifest, read_chain
-from worldstereo_cli.artifacts.scene import Generation
+from worldstereo_cli.artifacts.scene import Generation, Round
 from worldstereo_cli.geometry.cameras import Cameras
 from worldstereo_cli.geometry.cloud import Cloud
 
@@ -32,7 +32,8 @@ class PosedFrame:
 def posed_frames(scene_dir: Path) -> list[PosedFrame]:
     """List the photo, then the frames of every round in order.
 
-    The first frame of a round is left out: it shows the photo again, smaller.
+    The first frame of a round is left out: it shows the photo again, smaller. So are frames that contradict
+    the cloud: whoever fits a scene to them would fit it to something else.
 
     Raises:
         ArtifactError: The scene is not finished, or its photo was lifted anew since.
@@ -42,9 +43,11 @@ def posed_frames(scene_dir: Path) -> list[PosedFrame]:
     frames = [PosedFrame("photo.png", photo_dir / "image.png", read_cameras(photo_dir / "camera.json"))]
     for round_dir in [scene_dir / "generate" / "rounds" / str(name) for name in manifest.facts["rounds"]]:
         cameras = read_cameras(round_dir / "cameras.json")
+        dropped = Manifest.read(round_dir, Round.kind).facts.get("dropped_frames", ())
         frames += [
             PosedFrame(f"{round_dir.name}_{i:04d}.png", round_dir / "frames" / f"{i:04d}.png", cameras[i])
             for i in range(1, len(cameras))
+            if i not in dropped
         ]
     return frames
 
