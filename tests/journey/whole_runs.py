@@ -25,7 +25,7 @@ import worldstereo_cli.stages.plan_cloud_to_cameras
 import worldstereo_cli.stages.reconstruct_frames_to_splats
 import worldstereo_cli.viewer.flythrough
 import worldstereo_cli.viewer.page  # noqa: F401
-from worldstereo_cli.cli.main import run
+from worldstereo_cli.cli.main import main
 
 TINY = """
 [lift]
@@ -85,7 +85,8 @@ def _run(arguments: list[str], log: str, limits: Limits) -> None:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
         _limit(limits)
-        sys.exit(run(arguments))
+        sys.argv = ["worldstereo", *arguments]
+        main()
 
 
 def _limit(limits: Limits) -> None:

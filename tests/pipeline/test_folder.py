@@ -110,17 +110,17 @@ def test_a_process_that_was_killed_is_told_as_out_of_memory():
     assert "crashed with exit code 1" in _broken_down(1).problem
 
 
-def started(folder: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
-    """Start the command, and wait until two photos have a process each."""
+def started(folder: Path, *, working: bool = True) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """Start the command, and wait until two photos have a process each, which works or is just there."""
     process = subprocess.Popen(
         [sys.executable, "-m", "worldstereo_cli", *command(folder, "--jobs", "2")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"NUMBA_NUM_THREADS": "1"},
+        env=os.environ | {"NUMBA_NUM_THREADS": "1"}, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         workers = [p for p in psutil.Process(process.pid).children() if "spawn_main" in " ".join(p.cmdline())]
-        if len(workers) == 2 and all(lock_is_there(folder, name) for name in ("a", "c d")):
+        if len(workers) == 2 and (not working or all(lock_is_there(folder, name) for name in ("a", "c d"))):
             return process, workers
         time.sleep(0.05)
     process.kill()
@@ -159,3 +159,21 @@ def test_an_interrupted_folder_ends_all_its_processes_cleanly(folder, number):
     left = {path.name for path in (folder.parent / "scenes").rglob(".*")}
     assert left <= {".lock"}
     assert run(command(folder)) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize("later_s", [0.0, 0.3, 1.0])
+def test_ctrl_c_in_a_terminal_is_told_once_even_while_processes_load_their_libraries(folder, later_s):
+    (folder / "b.jpg").unlink()
+    process, workers = started(folder, working=False)
+    time.sleep(later_s)
+    # To all processes of the terminal at once.
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.splitlines() == [
+        "error: Interrupted; what is finished is kept.",
+        "  try: The same command resumes.",
+    ]
+    assert not any(worker.is_running() for worker in workers)

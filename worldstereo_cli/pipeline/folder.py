@@ -7,9 +7,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -147,7 +149,8 @@ class _Jobs:
         with self._lock:
             if self._is_stopped:
                 raise KeyboardInterrupt
-            process.start()
+            with _unheard_at_first():
+                process.start()
             self._running.add(process)
         theirs.close()
         try:
@@ -170,6 +173,25 @@ class _Jobs:
             process.terminate()
         for process in running:
             process.join()
+
+
+@contextmanager
+def _unheard_at_first() -> Iterator[None]:
+    """Let a process that is started here hear Ctrl-C once it listens, and not before.
+
+    A terminal sends it to all of its processes, and one that still loads its libraries would end with a
+    traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # It is started with the first process otherwise, and takes the mask off.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _listen(connection: Connection, reporter: Reporter) -> SceneReport | WorldStereoError | None:
@@ -208,6 +230,8 @@ def _work(connection: Connection, job: tuple[Path, Path, Recipe, RunOptions], th
     # Asked to end, it clears its drafts away as after Ctrl-C.
     with heard_signals():
         try:
+            if hasattr(signal, "pthread_sigmask"):
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             connection.send(run_scene(photo, scene_dir, recipe, options, _Wire(connection)))
         except WorldStereoError as error:
             connection.send(error)
