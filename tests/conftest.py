@@ -1,6 +1,7 @@
 """Places and devices that only some machines have, as fixtures that skip with a reason."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,12 @@ def eval_dir() -> Path:
 def goldens_dir() -> Path:
     """Numbers to match."""
     return _directory_from("WORLDSTEREO_GOLDENS")
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, which is ignored where a shell's `&` or nohup started the tests: some send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
