@@ -486,15 +486,18 @@ def test_a_browser_flies_along_a_path_as_far_as_the_video_and_back(scene_dir: Pa
           const paths = document.getElementById("ws-paths");
           paths.selectedIndex = 1;
           paths.dispatchEvent(new Event("change", { bubbles: true }));
-          setTimeout(() => console.log("FLOWN " + JSON.stringify(places) + " END"), 9000);
+          const hidden = document.getElementById("ws-hint").hidden;
+          setTimeout(() => console.log("FLOWN " + JSON.stringify({ places, hidden }) + " END"), 9000);
         };
         addEventListener("load", ready);</script>"""
     path = tmp_path / "flight.html"
     path.write_text(page.replace("</title>", f"</title>{script}", 1))
     _, console = screenshot(path, "", tmp_path / "flight.png", 40_000, (240, 160))
-    found = re.search(r"FLOWN (\[.*\]) END", console)
+    found = re.search(r"FLOWN (\{.*\}) END", console)
     assert found, console
-    places = torch.tensor(json.loads(found[1])) * unit_m(contents)
+    told = json.loads(found[1])
+    assert told["hidden"], "the hint is out of the way"
+    places = torch.tensor(told["places"]) * unit_m(contents)
     away = (places - contents.camera.centres).norm(dim=-1)
     assert float(away.max()) == pytest.approx(float(reach(flown[0].cameras)), rel=0.02)
     assert float(away[-1]) < 1e-5, "it lands at the photo's view"
