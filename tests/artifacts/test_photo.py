@@ -176,6 +176,7 @@ def test_every_orientation_comes_out_upright(tmp_path: Path, orientation: int, s
     assert photo.image.shape == (3, 64, 96)
     assert corners(photo.image) == pytest.approx(np.array([RED, BLUE, SAND, GREEN]), abs=12)
     assert (photo.original_width_px, photo.original_height_px) == (192, 128)
+    assert "made smaller from 192x128" in photo.notes, "as people see it, not as it is stored"
     assert photo.focal_px == pytest.approx(26 / math.hypot(36, 24) * math.hypot(96, 64), rel=1e-6)
 
 

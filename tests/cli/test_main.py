@@ -9,6 +9,8 @@ import pytest
 
 from worldstereo_cli.cli import main as door
 from worldstereo_cli.errors import ArtifactError, BackendError, InputError, OutOfMemory, RecipeError
+from worldstereo_cli.pipeline.scene_file import SceneFile
+from worldstereo_cli.recipe import Recipe, override_recipe
 
 
 def card(capsys) -> str:
@@ -123,14 +125,19 @@ def test_an_interrupt_that_compiled_code_wraps_in_an_error_of_its_own_is_an_inte
     assert card(capsys).startswith("error: Interrupted; what is finished is kept.")
 
 
-def test_a_live_view_is_ended_by_an_interrupt_without_complaint(tmp_path, capsys, monkeypatch):
-    def serve(*_args, **_kwargs):
+def test_a_live_view_has_the_scenes_settings_and_is_ended_by_an_interrupt(tmp_path, capsys, monkeypatch):
+    served = []
+
+    def serve(_scene, recipe, **_options):
+        served.append(recipe)
         raise KeyboardInterrupt
 
-    (tmp_path / "scene.json").touch()
+    recipe = override_recipe(Recipe(), ["view.flythrough_max_unseen=0.4"])
+    SceneFile({}, recipe).write(tmp_path)
     monkeypatch.setattr("worldstereo_cli.viewer.live.serve", serve)
     assert door.run(["view", str(tmp_path)]) == 0
     assert card(capsys) == ""
+    assert served == [recipe.view]
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):

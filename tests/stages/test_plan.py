@@ -15,6 +15,7 @@ from worldstereo_cli.artifacts.scene import Plan
 from worldstereo_cli.errors import InputError
 from worldstereo_cli.geometry.clearance import SurfaceDistance
 from worldstereo_cli.geometry.rigid import invert_rigid
+from worldstereo_cli.pipeline.summaries import summary
 from worldstereo_cli.progress import silent
 from worldstereo_cli.recipe import PlanRecipe
 from worldstereo_cli.stages.plan_cloud_to_cameras import plan
@@ -73,6 +74,8 @@ def test_a_path_with_no_clear_version_is_left_out_with_its_reason(lift_dir: Path
     left_out = made.manifest.facts["paths"][0]
     assert left_out["kept"] == 0
     assert "comes within" in left_out["note"]
+    told = summary(made.manifest)
+    assert told.startswith("pan; forward: "), "what is not flown is not named among the paths"
     with pytest.raises(InputError, match="forward:9 comes within") as caught:
         run(lift_dir, tmp_path / "none", "forward:9", clearance_m=1.0, clearance_frac=1.0)
     assert "pan" in caught.value.remedy

@@ -23,14 +23,8 @@ from worldstereo_cli.geometry.rigid import rotation_about
 from worldstereo_cli.progress import silent
 from worldstereo_cli.recipe import ViewRecipe
 from worldstereo_cli.viewer.contents import SceneContents
-from worldstereo_cli.viewer.flythrough import (
-    Leg,
-    UnseenShare,
-    film,
-    paths_to_fly,
-    plan_legs,
-    write_flythrough,
-)
+from worldstereo_cli.viewer.flights import UnseenShare, paths_to_fly
+from worldstereo_cli.viewer.flythrough import Leg, film, plan_legs, write_flythrough
 
 ANCHOR = Anchor(scenes.camera(96, 65), 4.0)
 PATHS = [

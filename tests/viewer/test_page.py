@@ -26,7 +26,13 @@ from tests import scenes
 from worldstereo_cli.artifacts.scene import Plan
 from worldstereo_cli.artifacts.splats import read_splats
 from worldstereo_cli.errors import ArtifactError, InputError
+from worldstereo_cli.geometry.cameras import Cameras
+from worldstereo_cli.pipeline.bindings import show
+from worldstereo_cli.progress import silent
+from worldstereo_cli.recipe import Recipe, ViewRecipe, override_recipe
 from worldstereo_cli.viewer.contents import About, SceneContents
+from worldstereo_cli.viewer.flights import paths_to_fly
+from worldstereo_cli.viewer.flythrough import plan_legs
 from worldstereo_cli.viewer.live import fill, serve, unit_m, viser_server
 from worldstereo_cli.viewer.overlay import overlay
 from worldstereo_cli.viewer.page import page_within, write_page
@@ -70,6 +76,10 @@ class Embedded:
         return np.concatenate([centres, triangle, colours], axis=1)
 
 
+def page_of(contents: SceneContents, max_bytes: int = 40_000_000) -> tuple[bytes, int]:
+    return page_within(contents, overlay(contents, contents.paths, unit_m(contents)), max_bytes)
+
+
 def fit_blur(contents: SceneContents) -> torch.Tensor:
     """What 0.3 square pixels of the photo are at each splat, square metres."""
     focal = float(contents.camera.intrinsics[0, 0, 0])
@@ -77,7 +87,7 @@ def fit_blur(contents: SceneContents) -> torch.Tensor:
 
 
 def test_the_page_holds_the_splats_where_and_as_they_are(scene_dir: Path, tmp_path: Path) -> None:
-    facts = write_page(scene_dir, tmp_path / "viewer.html")
+    facts = write_page(scene_dir, tmp_path / "viewer.html", ViewRecipe())
     page = (tmp_path / "viewer.html").read_text()
     splats = read_splats(scene_dir / "reconstruct/splats.ply")
     assert facts.num_splats == len(splats) == 96 * 64
@@ -109,7 +119,7 @@ def test_tiny_and_huge_scenes_keep_the_shape_of_their_splats(scene_dir: Path) ->
         photo = replace(contents.photo, depth_m=contents.photo.depth_m * factor)
         depth_m = contents.median_depth_m * factor
         moved = replace(contents, gaussians=scaled, photo=photo, median_depth_m=depth_m, paths=[])
-        page, _ = page_within(moved, 40_000_000)
+        page, _ = page_of(moved)
         rows = Embedded.of(page.decode()).splats()
         # Four units are the median depth, whatever the scene's size.
         variance = (4 / depth_m) ** 2 * (scaled.scales_m**2 + fit_blur(moved))
@@ -117,7 +127,7 @@ def test_tiny_and_huge_scenes_keep_the_shape_of_their_splats(scene_dir: Path) ->
 
 
 def test_the_page_opens_at_the_photo_and_draws_the_paths(scene_dir: Path, tmp_path: Path) -> None:
-    write_page(scene_dir, tmp_path / "viewer.html")
+    write_page(scene_dir, tmp_path / "viewer.html", ViewRecipe())
     embedded = Embedded.of((tmp_path / "viewer.html").read_text())
     contents = SceneContents.read(scene_dir)
     assert np.allclose(embedded.one("SetCameraPositionMessage")["position"], 0)
@@ -138,7 +148,7 @@ def test_the_page_opens_at_the_photo_and_draws_the_paths(scene_dir: Path, tmp_pa
 
 
 def test_the_page_is_sealed_against_the_network(scene_dir: Path, tmp_path: Path) -> None:
-    write_page(scene_dir, tmp_path / "viewer.html")
+    write_page(scene_dir, tmp_path / "viewer.html", ViewRecipe())
     page = (tmp_path / "viewer.html").read_text()
     assert "<title>ball &amp; wall - worldstereo</title>" in page
     policy = re.search(r'<head><meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
@@ -161,23 +171,23 @@ def test_what_shows_least_is_left_out_of_a_page_that_would_be_too_large(scene_di
     g = contents.gaussians
     dimmed = type(g)(g.means, g.quaternions, g.log_scales, logits, g.sh)
     contents = replace(contents, gaussians=dimmed)
-    whole, count = page_within(contents, 40_000_000)
+    whole, count = page_of(contents)
     assert count == 96 * 64
-    empty = len(page_within(replace(contents, gaussians=dimmed[:1], paths=[]), 40_000_000)[0])
+    empty = len(page_of(replace(contents, gaussians=dimmed[:1], paths=[]))[0])
     limit = empty + int(0.75 * (len(whole) - empty))
-    page, shown = page_within(contents, limit)
+    page, shown = page_of(contents, limit)
     assert len(page) <= limit
     assert 0.5 * count < shown < 0.8 * count
     opacities = Embedded.of(page.decode()).splats()[:, 12]
     dropped_bright = int((~faint).sum()) - int((opacities > 0.5).sum())
     assert dropped_bright <= max(0, int((~faint).sum()) - shown), "faint ones go first"
     with pytest.raises(ValueError, match="size of the viewer"):
-        page_within(contents, 1000)
+        page_of(contents, 1000)
 
 
 def test_an_unfinished_scene_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="reconstruct"):
-        write_page(tmp_path, tmp_path / "viewer.html")
+        write_page(tmp_path, tmp_path / "viewer.html", ViewRecipe())
     assert not (tmp_path / "viewer.html").exists()
 
 
@@ -192,7 +202,7 @@ def test_the_live_server_answers_on_loopback_and_says_nothing_on_stdout(
             assert answer.status == 200
             assert "shaderSource" in answer.read().decode(), "the mended client"
         with pytest.raises(InputError, match=f"Port {port} is taken") as caught:
-            serve(scene_dir, port=port, open_browser=False, announce=print)
+            serve(scene_dir, ViewRecipe(), port=port, open_browser=False, announce=print)
         assert "--port" in caught.value.remedy
     assert capsys.readouterr().out == ""
 
@@ -216,14 +226,14 @@ def test_requests_that_are_not_a_browsers_are_no_news(caplog: pytest.LogCaptureF
 
 def overlaid(contents: SceneContents) -> dict[str, Any]:
     """The data of the overlay."""
-    text = overlay(contents, unit_m(contents))
+    text = overlay(contents, contents.paths, unit_m(contents))
     found = re.search(r"const scene = (\{.*\});\n", text)
     assert found
     return dict(json.loads(found[1]))
 
 
 def test_the_page_tells_how_to_move_what_was_invented_and_by_what(scene_dir: Path, tmp_path: Path) -> None:
-    write_page(scene_dir, tmp_path / "viewer.html")
+    write_page(scene_dir, tmp_path / "viewer.html", ViewRecipe())
     page = (tmp_path / "viewer.html").read_text()
     for words in ("W A S D", "wheel", "one finger", "pinch", "Photo view", 'id="ws-invented"'):
         assert words in page, words
@@ -240,7 +250,7 @@ def test_the_page_tells_how_to_move_what_was_invented_and_by_what(scene_dir: Pat
     assert "by worldstereo-memory" in told
     assert "Depth by depth-pro" in told
     assert "scale assumed" in told
-    assert overlay(guessed, 1.0).count("</script>") == 1
+    assert overlay(guessed, [], 1.0).count("</script>") == 1
 
 
 def test_the_overlay_flies_the_planned_paths_from_the_photo(scene_dir: Path) -> None:
@@ -256,6 +266,46 @@ def test_the_overlay_flies_the_planned_paths_from_the_photo(scene_dir: Path) -> 
         assert torch.allclose(poses[:, 8:], -path.cameras.world_from_camera[:, :3, 1], atol=1e-4)
     across, upright = data["photo"][:2]
     assert across / upright == pytest.approx(96 / 64, abs=1e-3)
+
+
+def chosen_by_auto(scene_dir: Path, root: Path) -> Path:
+    """A copy of a scene whose first path `auto` chose; what was made for it stays."""
+    shutil.copytree(scene_dir, root)
+    manifest = json.loads((root / "plan" / "artifact.json").read_text())
+    manifest["facts"]["paths"][0]["requested"] = "auto: right-40"
+    (root / "plan" / "artifact.json").write_text(json.dumps(manifest))
+    return root
+
+
+def test_the_page_flies_as_far_as_the_video(scene_dir: Path, tmp_path: Path) -> None:
+    root = chosen_by_auto(scene_dir, tmp_path / "scene")
+    recipe = override_recipe(
+        Recipe(),
+        [f"view.flythrough_{word}" for word in ("max_unseen=0.02", "fps=3", "seconds=1", "long_side_px=64")],
+    )
+    show(root, recipe, "cpu", silent)
+    found = re.search(r"const scene = (\{.*\});\n", (root / "viewer.html").read_text())
+    assert found
+    told = json.loads(found[1])
+    contents = SceneContents.read(root)
+    flown = paths_to_fly(contents, 0.02)
+    assert float(reach(flown[0].cameras)) < 0.6 * float(reach(contents.paths[0].cameras))
+    for path, leg, page in zip(flown, plan_legs(flown, recipe.view), told["paths"], strict=True):
+        assert page["name"] == path.name
+        places = torch.tensor(page["poses"])[:, 2:5] * unit_m(contents)
+        assert torch.allclose(places, path.cameras.centres, atol=1e-4)
+        # Of three frames there and back, the middle one is the far end.
+        if not page["is_loop"]:
+            assert float((places - places[:1]).norm(dim=-1).max()) == pytest.approx(
+                float(reach(leg.cameras)), abs=1e-3
+            )
+    assert "as far as the photo still fills most" in told["about"][-1]
+    assert "as far as the photo" not in overlaid(SceneContents.read(scene_dir))["about"][-1]
+
+
+def reach(path: Cameras) -> torch.Tensor:
+    """How far a path goes from its start, metres."""
+    return (path.centres - path.centres[:1]).norm(dim=-1).max()
 
 
 def with_invented(contents: SceneContents) -> SceneContents:
@@ -287,7 +337,7 @@ def test_splats_that_the_photo_does_not_show_are_told_apart(scene_dir: Path) -> 
     assert bool(shown[: 96 * 64].all())
     assert not bool(shown[96 * 64 :].any())
     assert overlaid(invented)["has_invented"] is True
-    embedded = Embedded.of(page_within(invented, 40_000_000)[0].decode())
+    embedded = Embedded.of(page_of(invented)[0].decode())
     assert len(embedded.splats("/splats/seen")) == 96 * 64
     assert len(embedded.splats("/splats/invented")) == 3 * 81
 
@@ -329,7 +379,7 @@ def test_a_browser_shows_the_photo_at_first_and_near_things_in_front_from_the_si
     photo = scenes.camera(240, 160)
     root = tmp_path / "scene"
     scenes.write_scene(root, scenes.room(), photo)
-    write_page(root, root / "viewer.html")
+    write_page(root, root / "viewer.html", ViewRecipe())
     truth, _ = scenes.render(scenes.room(), scenes.camera(480, 320))
     expected = truth.permute(1, 2, 0).numpy() * 255
     # viser says at the top left that it draws in software, and has a button at the top right.
@@ -374,7 +424,7 @@ def test_splats_of_a_small_photo_stay_closed_in_a_large_window(tmp_path: Path) -
     # As narrow as the fit starts: the blur of the rasteriser closes what is between them.
     narrow = replace(gaussians, log_scales=gaussians.log_scales + math.log(0.45 / 0.75))
     contents = replace(SceneContents.read(root), gaussians=narrow, paths=[])
-    (root / "viewer.html").write_bytes(page_within(contents, 40_000_000)[0])
+    (root / "viewer.html").write_bytes(page_of(contents)[0])
     truth, _ = scenes.render(scenes.wall(), scenes.camera(960, 640))
     expected = truth.permute(1, 2, 0).numpy() * 255
     for budget_ms in (40_000, 160_000):
@@ -393,7 +443,7 @@ def test_buttons_hide_what_was_invented_and_return_to_the_photo(tmp_path: Path) 
     root = tmp_path / "scene"
     scenes.write_scene(root, scenes.room(), scenes.camera(96, 64))
     contents = replace(with_invented(SceneContents.read(root)), paths=[])
-    page = page_within(contents, 40_000_000)[0].decode()
+    page = page_of(contents)[0].decode()
 
     def red_after(name: str, actions: str) -> int:
         """Press buttons once the scene is there, and count red pixels."""
@@ -413,3 +463,42 @@ def test_buttons_hide_what_was_invented_and_return_to_the_photo(tmp_path: Path) 
     assert red_after("as_it_opens", "") > 200
     assert red_after("hidden", "id('ws-invented').click();") == 0
     assert red_after("photo", "id('ws-photo').click();") == 0, "there the photo's own view is shown"
+
+
+@pytest.mark.slow
+def test_a_browser_flies_along_a_path_as_far_as_the_video_and_back(scene_dir: Path, tmp_path: Path) -> None:
+    root = chosen_by_auto(scene_dir, tmp_path / "scene")
+    contents = SceneContents.read(root)
+    flown = paths_to_fly(contents, 0.02)
+    write_page(root, root / "viewer.html", ViewRecipe(flythrough_max_unseen=0.02))
+    page = (root / "viewer.html").read_text()
+    # What the page tells the client, until it is back at the photo for half a second.
+    script = """<script>
+        const ready = () => window.__viserSceneTree?.getState()["/paths"] ? start() : setTimeout(ready, 100);
+        const start = () => {
+          const places = [], queue = window.__viserMutable.messageQueue, push = queue.push.bind(queue);
+          queue.push = (...messages) => {
+            for (const m of messages) if (m.type === "SetCameraPositionMessage") places.push(m.position);
+            return push(...messages);
+          };
+          // Virtual time goes on without frames that a busy machine has not drawn, but not without timers.
+          window.requestAnimationFrame = (step) => setTimeout(() => step(performance.now()), 100);
+          const paths = document.getElementById("ws-paths");
+          paths.selectedIndex = 1;
+          paths.dispatchEvent(new Event("change", { bubbles: true }));
+          const hidden = document.getElementById("ws-hint").hidden;
+          setTimeout(() => console.log("FLOWN " + JSON.stringify({ places, hidden }) + " END"), 9000);
+        };
+        addEventListener("load", ready);</script>"""
+    path = tmp_path / "flight.html"
+    path.write_text(page.replace("</title>", f"</title>{script}", 1))
+    _, console = screenshot(path, "", tmp_path / "flight.png", 40_000, (240, 160))
+    found = re.search(r"FLOWN (\{.*\}) END", console)
+    assert found, console
+    told = json.loads(found[1])
+    assert told["hidden"], "the hint is out of the way"
+    places = torch.tensor(told["places"]) * unit_m(contents)
+    away = (places - contents.camera.centres).norm(dim=-1)
+    assert float(away.max()) == pytest.approx(float(reach(flown[0].cameras)), rel=0.02)
+    assert float(away[-1]) < 1e-5, "it lands at the photo's view"
+    assert float(reach(flown[0].cameras)) < 0.6 * float(reach(contents.paths[0].cameras))

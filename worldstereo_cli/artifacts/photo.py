@@ -84,13 +84,13 @@ def read_photo(path: Path, long_side_px: int) -> Photo:
         picture.load()
         orientation = orientation_of(picture)
         upright = _turned(_srgb(picture, size, notes), orientation)
-    if max(size) < max(width, height):
-        notes.append(f"made smaller from {width}x{height}")
     if focal is not None:
         focal *= max(size) / max(width, height)
     # A decoder may have turned the picture itself: the wanted size says which way it came.
     swapped = (upright.width < upright.height) != (width < height)
     original = (height, width) if swapped else (width, height)
+    if max(size) < max(original):
+        notes.append(f"made smaller from {original[0]}x{original[1]}")
     pixels = np.asarray(upright)
     _refuse_flat(path, pixels)
     image = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255

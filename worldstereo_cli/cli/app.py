@@ -148,12 +148,12 @@ def view(
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = True,
 ) -> None:
     """Look at a scene live, in a browser on this machine."""
-    from worldstereo_cli.pipeline.scene_file import require_scene
+    from worldstereo_cli.pipeline.scene_file import SceneFile
     from worldstereo_cli.viewer.live import serve
 
-    require_scene(scene)
+    recipe = SceneFile.read(scene).recipe.view
     with suppress(KeyboardInterrupt):
-        serve(scene, port=port, open_browser=open_page, announce=lambda line: typer.echo(line, err=True))
+        serve(scene, recipe, port=port, open_browser=open_page, announce=lambda s: typer.echo(s, err=True))
 
 
 @app.command()

@@ -38,7 +38,7 @@ from worldstereo_cli.recipe import Recipe, generate_section, round_section
 
 _HOST_MB = 4000.0
 """What the host gives a model on a GPU: libraries, and a part of the weights while they are loaded."""
-_VIEW_CODE = 2
+_VIEW_CODE = 3
 """Raised when page or flythrough come out differently from the same splats."""
 
 
@@ -274,7 +274,7 @@ def show(scene_dir: Path, recipe: Recipe, device: str, progress: Progress) -> No
     from worldstereo_cli.viewer.page import write_page
 
     progress(0, 1, "writing the page")
-    write_page(scene_dir, scene_dir / VIEWER_PAGE)
+    write_page(scene_dir, scene_dir / VIEWER_PAGE, recipe.view)
     write_flythrough(scene_dir, scene_dir / FLYTHROUGH, recipe.view, device=device, progress=progress)
 
 

@@ -19,10 +19,11 @@ def summary(manifest: Manifest) -> str:
             return _plan(facts)
         case "generate":
             seen, invented = facts["num_seen_points"], facts["num_invented_points"]
-            rounds = len(facts["rounds"])
+            count = len(facts["rounds"])
+            rounds = "1 round" if count == 1 else f"{count} rounds"
             credits = ", ".join(f"{key} {value}" for key, value in facts["weights"].items())
             backend = f"{facts['backend']} ({credits})" if credits else facts["backend"]
-            return f"{rounds} rounds by {backend}, {seen:,} points seen, {invented:,} invented"
+            return f"{rounds} by {backend}, {seen:,} points seen, {invented:,} invented"
         case "reconstruct":
             return f"{facts['num_splats']:,} splats, photo at {facts['psnr_photo_db']:.1f} dB"
         case other:
@@ -39,6 +40,7 @@ def _lift(facts: Mapping[str, Any]) -> str:
 
 
 def _plan(facts: Mapping[str, Any]) -> str:
-    names = ", ".join(path["name"] for path in facts["paths"])
+    # What could not be flown at all is no path of the plan; its note says why.
+    names = ", ".join(path["name"] for path in facts["paths"] if path["kept"] > 0)
     notes = "".join(f"; {path['name']}: {path['note']}" for path in facts["paths"] if path["note"])
     return names + notes

@@ -1,14 +1,9 @@
-"""The flythrough: along every planned path and back, as a video that any player plays.
-
-Paths are planned to uncover much, and far from the photo most of what they show is invented. What
-`auto` chose is therefore flown only so far that the photo still fills most of every picture; what
-somebody asked for is flown whole.
-"""
+"""The flythrough: along every path (see `flights`) and back, as a video that any player plays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,21 +13,13 @@ from torch import Tensor
 from worldstereo_cli.artifacts.manifest import draft_file
 from worldstereo_cli.artifacts.scene import NamedPath
 from worldstereo_cli.artifacts.video import write_video
-from worldstereo_cli.artifacts.views import View
 from worldstereo_cli.geometry.cameras import Cameras
-from worldstereo_cli.geometry.coverage import CoarseSurface, hole_frac
 from worldstereo_cli.geometry.images import fit_within
-from worldstereo_cli.geometry.interpolate import sample_path, scale_motion
-from worldstereo_cli.geometry.unseen import CoarseView
+from worldstereo_cli.geometry.interpolate import sample_path
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import ViewRecipe
 from worldstereo_cli.viewer.contents import SceneContents
-
-_COARSE_PX = 192
-_LOOKS = 9
-"""Pictures along a path that are looked at for holes."""
-_PARTS = tuple(0.05 * step for step in range(1, 20))
-"""Parts of a path's motion that are tried."""
+from worldstereo_cli.viewer.flights import is_loop, paths_to_fly
 
 Render = Callable[[Cameras], Float[Tensor, "3 h w"]]
 """Draws what one camera sees, sRGB in [0, 1]."""
@@ -94,48 +81,6 @@ def write_flythrough(
         write_video(draft, film(legs, render, progress), size, recipe.flythrough_fps)
 
 
-class UnseenShare:
-    """Tells how much of a picture one view has not seen."""
-
-    def __init__(self, view: View) -> None:
-        """Sample the view coarsely."""
-        coarse = CoarseView.sampled(view.depth_m, view.sky, view.camera, _COARSE_PX)
-        self._surface = CoarseSurface(coarse)
-
-    def most(self, path: Cameras) -> float:
-        """Return the largest share, in [0, 1], that holes have in any picture along a path."""
-        few = path[torch.linspace(0, len(path) - 1, min(len(path), _LOOKS)).round().long()]
-        return float(hole_frac(self._surface.front(few)).max())
-
-    def shortened(self, path: Cameras, most: float) -> Cameras:
-        """Scale a path's motion down until no picture along it has holes beyond a share.
-
-        Args:
-            path: Starts at a camera that the view fills well.
-            most: The largest share that is allowed, in [0, 1].
-        """
-        if self.most(path) <= most:
-            return path
-        parts = [part for part in _PARTS if self.most(scale_motion(path, part)) <= most]
-        return scale_motion(path, max(parts, default=min(_PARTS)))
-
-
-def paths_to_fly(contents: SceneContents, max_unseen: float) -> list[NamedPath]:
-    """Return the paths of a scene, those that `auto` chose shortened.
-
-    Args:
-        contents: A finished scene.
-        max_unseen: The largest share, in [0, 1], that what the photo does not show may have in a picture.
-    """
-    unseen = UnseenShare(contents.photo)
-    return [
-        replace(path, cameras=unseen.shortened(path.cameras, max_unseen))
-        if path.name in contents.chosen
-        else path
-        for path in contents.paths
-    ]
-
-
 def plan_legs(paths: list[NamedPath], recipe: ViewRecipe) -> list[Leg]:
     """Divide the time evenly among the paths; each eases in and out, and open ones return.
 
@@ -165,14 +110,6 @@ def film(legs: list[Leg], render: Render, progress: Progress) -> Iterator[UInt8[
             progress(done, total, "drawing the flythrough")
         for index in leg.order:
             yield views[index]
-
-
-def is_loop(path: Cameras) -> bool:
-    """Say whether a path ends where it began, within a hundredth of its extent."""
-    gap = (path.world_from_camera[-1] - path.world_from_camera[0]).abs().max()
-    extent = (path.world_from_camera - path.world_from_camera[:1]).abs().max()
-    lens = (path.intrinsics[-1] / path.intrinsics[0]).nan_to_num(1.0)
-    return bool(gap <= 0.01 * extent) and bool((lens - 1).abs().max() < 0.01) and bool(extent > 0)
 
 
 def _eased(progress: Float[Tensor, n]) -> Float[Tensor, n]:

@@ -24,9 +24,11 @@ from worldstereo_cli.errors import InputError
 from worldstereo_cli.geometry.cameras import Cameras, fov_from_focal
 from worldstereo_cli.geometry.gaussians import Gaussians
 from worldstereo_cli.geometry.rigid import quaternion_from_rotation, rotation_from_quaternion
+from worldstereo_cli.recipe import ViewRecipe
 from worldstereo_cli.splatting.rasterize.limits import DILATION_PX2
 from worldstereo_cli.viewer.client import mended_client
 from worldstereo_cli.viewer.contents import SceneContents
+from worldstereo_cli.viewer.flights import paths_to_fly
 from worldstereo_cli.viewer.overlay import overlay
 
 SH_C0 = 0.28209479177387814
@@ -44,11 +46,14 @@ _FRUSTUM_DEPTHS = 0.06
 _LOOPBACK = "127.0.0.1"
 
 
-def serve(scene_dir: Path, *, port: int, open_browser: bool, announce: Callable[[str], None]) -> None:
+def serve(
+    scene_dir: Path, recipe: ViewRecipe, *, port: int, open_browser: bool, announce: Callable[[str], None]
+) -> None:
     """Serve a scene to browsers on this machine until interrupted.
 
     Args:
         scene_dir: A finished scene.
+        recipe: How far paths are flown, as in the flythrough.
         port: The port of the loopback address; 0 takes any that is free.
         open_browser: Open the page in the default browser.
         announce: Told the address in one line.
@@ -58,7 +63,8 @@ def serve(scene_dir: Path, *, port: int, open_browser: bool, announce: Callable[
         InputError: The port is taken or not allowed.
     """
     contents = SceneContents.read(scene_dir)
-    over = overlay(contents, unit_m(contents))
+    flown = paths_to_fly(contents, recipe.flythrough_max_unseen)
+    over = overlay(contents, flown, unit_m(contents))
 
     def client(page: str) -> str:
         return mended_client(page, contents.name, overlay=over)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from worldstereo_cli.artifacts.scene import NamedPath
 from worldstereo_cli.geometry.cameras import Cameras
 from worldstereo_cli.viewer.contents import About, SceneContents
-from worldstereo_cli.viewer.flythrough import is_loop
+from worldstereo_cli.viewer.flights import is_loop
 
 _TEMPLATE = Path(__file__).with_name("overlay.html")
 _PLACE = "/*SCENE*/null"
@@ -23,11 +24,12 @@ _DEPTH_BY = {
 _FRAMES_BY = {"warp": "warp, which continues visible surfaces and uses no model"}
 
 
-def overlay(contents: SceneContents, unit_m: float) -> str:
+def overlay(contents: SceneContents, flown: list[NamedPath], unit_m: float) -> str:
     """Return the HTML that a page's head takes.
 
     Args:
         contents: The scene.
+        flown: The paths that the page flies along: see `paths_to_fly`.
         unit_m: Metres in the page's unit of length.
     """
     scene = {
@@ -39,9 +41,9 @@ def overlay(contents: SceneContents, unit_m: float) -> str:
                 "poses": _poses(_thinned(path.cameras), contents, unit_m),
                 "is_loop": is_loop(path.cameras),
             }
-            for path in contents.paths
+            for path in flown
         ],
-        "about": _about(contents.about),
+        "about": [*_about(contents.about), _about_paths(contents, flown)],
         "has_invented": not bool(contents.shown_by_photo(contents.gaussians).all()),
     }
     # A name may hold a tag that would end the script; a directory's name may hold bytes that are no text.
@@ -58,9 +60,18 @@ def _about(about: About) -> list[str]:
         f"One photograph, made 3D. Depth by {depth}; scale {about.scale}.",
         f"{100 - invented} % of the points come from the photo. {invented} % are invented, where it shows "
         f"nothing: by {frames}.",
-        "Coloured lines are the camera paths. The scene is made to be seen from near them; farther off, "
-        "gaps and guesses show.",
     ]
+
+
+def _about_paths(contents: SceneContents, flown: list[NamedPath]) -> str:
+    told = (
+        "Coloured lines are the camera paths. The scene is made to be seen from near them; farther off, "
+        "gaps and guesses show."
+    )
+    planned = {path.name: path.cameras for path in contents.paths}
+    if all(path.cameras is planned[path.name] for path in flown):
+        return told
+    return f"{told} Flights go along them as far as the photo still fills most of the picture."
 
 
 def _thinned(cameras: Cameras) -> Cameras:

@@ -9,8 +9,10 @@ import torch
 
 from worldstereo_cli.artifacts.manifest import draft_file
 from worldstereo_cli.geometry.gaussians import Gaussians
+from worldstereo_cli.recipe import ViewRecipe
 from worldstereo_cli.viewer.client import mended_client
 from worldstereo_cli.viewer.contents import SceneContents
+from worldstereo_cli.viewer.flights import paths_to_fly
 from worldstereo_cli.viewer.live import fill, unit_m, viser_server
 from worldstereo_cli.viewer.overlay import overlay
 
@@ -33,7 +35,9 @@ class PageFacts:
     size_bytes: int
 
 
-def write_page(scene_dir: Path, path: Path, *, max_bytes: int = MAX_PAGE_BYTES) -> PageFacts:
+def write_page(
+    scene_dir: Path, path: Path, recipe: ViewRecipe, *, max_bytes: int = MAX_PAGE_BYTES
+) -> PageFacts:
     """Write a scene as a self-contained viewer page.
 
     It opens at the photo's own view, and says how to move and what was invented. Where all splats do
@@ -42,6 +46,7 @@ def write_page(scene_dir: Path, path: Path, *, max_bytes: int = MAX_PAGE_BYTES) 
     Args:
         scene_dir: A finished scene.
         path: The HTML file; replaced if it exists.
+        recipe: How far paths are flown, as in the flythrough.
         max_bytes: Upper bound of its size.
 
     Raises:
@@ -50,14 +55,21 @@ def write_page(scene_dir: Path, path: Path, *, max_bytes: int = MAX_PAGE_BYTES) 
         ValueError: The viewer alone is larger than `max_bytes`.
     """
     contents = SceneContents.read(scene_dir)
-    page, num_splats = page_within(contents, max_bytes)
+    flown = paths_to_fly(contents, recipe.flythrough_max_unseen)
+    over = overlay(contents, flown, unit_m(contents))
+    page, num_splats = page_within(contents, over, max_bytes)
     with draft_file(path) as draft:
         draft.write_bytes(page)
     return PageFacts(num_splats, len(page))
 
 
-def page_within(contents: SceneContents, max_bytes: int) -> tuple[bytes, int]:
+def page_within(contents: SceneContents, over: str, max_bytes: int) -> tuple[bytes, int]:
     """Build the page with as many splats as fit.
+
+    Args:
+        contents: A finished scene.
+        over: What lies over the picture: see `overlay`.
+        max_bytes: Upper bound of the page's size.
 
     Returns:
         The page, and how many splats it shows.
@@ -70,7 +82,7 @@ def page_within(contents: SceneContents, max_bytes: int) -> tuple[bytes, int]:
     keep = len(gaussians)
     while True:
         shown = gaussians if order is None else gaussians[order[:keep].sort().values]
-        page = _page(contents, shown)
+        page = _page(contents, shown, over)
         if len(page) <= max_bytes:
             return page, keep
         if order is None:
@@ -90,11 +102,11 @@ def _by_visibility(gaussians: Gaussians, viewpoint: torch.Tensor) -> torch.Tenso
     return order
 
 
-def _page(contents: SceneContents, gaussians: Gaussians) -> bytes:
+def _page(contents: SceneContents, gaussians: Gaussians, over: str) -> bytes:
     with viser_server() as server:
         fill(server, contents, gaussians)
         page: str = server.get_scene_serializer().as_html(dark_mode=True)
     policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-    sealed = mended_client(page, contents.name, policy, overlay(contents, unit_m(contents)))
+    sealed = mended_client(page, contents.name, policy, over)
     # A directory's name may hold bytes that are no text.
     return sealed.encode(errors="replace")
