@@ -56,7 +56,8 @@ class PlanRecipe(_Section):
     zoom."""
     sway_deg: Annotated[float, Field(ge=0, le=60)] = 16.0
     """`auto` begins with a sway to either side about the point at median depth, unless paths are named
-    before it: whoever opens a scene looks around it first. 0 for none."""
+    before it: whoever opens a scene looks around it first. Where a wall ends the way, the head turns for
+    the rest. 0 for none."""
     max_paths: Annotated[int, Field(ge=1, le=35)] = 2
     """So many paths `auto` flies at most, the sway among them; each is a round of `generate`, which costs
     what the rest of planning does many times over. `worldstereo eval plan` tells what more uncover."""

@@ -46,6 +46,8 @@ class OpenSpace:
       no lower than `TRUSTED_BELOW` does;
     - and before every wall or floor that leaves the view on its side, each continued as a plane
       where it is no longer seen.
+
+    `before_walls` leaves out how far places are from the view.
     """
 
     def __init__(self, view: CoarseView, surface: SurfaceDistance, required_m: float) -> None:
@@ -79,9 +81,14 @@ class OpenSpace:
 
     def open(self, places: Float[Tensor, "n 3"]) -> Bool[Tensor, n]:
         """Tell which places (world frame, metres) are open."""
-        local = self._local(places)
-        inside = self._pixels(local)[0]
-        return self.in_sight(places) & torch.from_numpy(self._vouched(local, inside))
+        return self.before_walls(places) & torch.from_numpy(self._near(self._local(places)))
+
+    def before_walls(self, places: Float[Tensor, "n 3"]) -> Bool[Tensor, n]:
+        """Tell which places (world frame, metres) are in sight, and before every wall and floor.
+
+        These are continued beside the view, however far; nobody knows what else stands there.
+        """
+        return self.in_sight(places) & torch.from_numpy(self._before(self._local(places)))
 
     def in_sight(self, places: Float[Tensor, "n 3"]) -> Bool[Tensor, n]:
         """Tell which places (world frame, metres) keep clear of the cloud and are not behind it.
@@ -108,27 +115,37 @@ class OpenSpace:
         column, row = np.clip(u, 0, width - 1).astype(np.int64), np.clip(v, 0, height - 1).astype(np.int64)
         return inside, column, row
 
-    def _vouched(self, local: Array, inside: Array) -> Array:
-        """Tell which places are near enough to the view, and before the walls that leave it."""
+    def _before(self, local: Array) -> Array:
+        """Tell which places lie before the walls and floors that leave the view, continued."""
         points, normals, flat, sky, direction = self._border
-        sideways = local[:, :2] / np.maximum(np.linalg.norm(local[:, :2], axis=1, keepdims=True), 1e-9)
-        # Straight behind the camera no side is nearer than another: all of them speak.
-        central = np.linalg.norm(local[:, :2], axis=1) < 0.2 * np.abs(local[:, 2])
-        speaks = (sideways @ direction.T > _SECTOR) | central[:, None]
+        inside = self._pixels(local)[0]
         # The camera stands on the positive side of every plane.
         height = local @ normals.T - (points * normals).sum(-1)
         foot = local[:, None] - height[..., None] * normals
         # Where the plane is in view, and so is the place, the cloud tells what there is.
         known = inside[:, None] & self._pixels(foot)[0]
-        before = (height >= self._required_m) | ~(flat & ~sky) | ~speaks | known
+        silent = _bearing(local, direction) <= _SECTOR
+        return np.asarray(((height >= self._required_m) | ~(flat & ~sky) | silent | known).all(axis=1))
+
+    def _near(self, local: Array) -> Array:
+        """Tell which places are near enough to what was seen."""
+        points, _, _, sky, direction = self._border
+        inside = self._pixels(local)[0]
         distance = np.linalg.norm(points, axis=-1)
         outside = _outside(local, points)[:, None]
-        towards = outside * np.where(central[:, None], 1.0, sideways @ direction.T)
-        lower = outside * np.where(central[:, None], 1.0, sideways[:, 1:].clip(0))
-        trusted = towards <= TRUSTED_SHARE * distance
+        bearing = _bearing(local, direction)
+        trusted = outside * bearing <= TRUSTED_SHARE * distance
+        lower = outside * _bearing(local, np.array([[0.0, 1.0]])).clip(0)
         trusted &= (lower <= TRUSTED_BELOW * distance) | (direction[:, 1] <= _BELOW)
-        near = trusted | sky | ~speaks | inside[:, None]
-        return np.asarray((before & near).all(axis=1))
+        return np.asarray((trusted | sky | (bearing <= _SECTOR) | inside[:, None]).all(axis=1))
+
+
+def _bearing(local: Array, direction: Array) -> Array:
+    """Return how much places lie in directions of the image plane: cosines, (places, directions)."""
+    aside = np.linalg.norm(local[:, :2], axis=1, keepdims=True)
+    cosine = local[:, :2] / np.maximum(aside, 1e-9) @ direction.T
+    # Straight behind the camera no side is nearer than another: all of them speak.
+    return np.asarray(np.where(aside < 0.2 * np.abs(local[:, 2:]), 1.0, cosine))
 
 
 def _outside(local: Array, border: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from worldstereo_cli.geometry.clearance import SurfaceDistance
 from worldstereo_cli.geometry.coverage import CoarseSurface, Coverage
 from worldstereo_cli.geometry.open_space import OpenSpace
 from worldstereo_cli.geometry.paths import Anchor, scene_median_depth
+from worldstereo_cli.geometry.sway import room_to_sway, sway
 from worldstereo_cli.geometry.unseen import CoarseView, Unseen, guess_unseen
 from worldstereo_cli.geometry.visitors import likely_views, missed_in_views, valued
 from worldstereo_cli.progress import Progress
@@ -27,8 +29,6 @@ from worldstereo_cli.recipe import PlanRecipe
 from worldstereo_cli.stages.one_path import Flight, PathFacts, closest_m, requested_path
 
 _COARSE_PX = 192
-_SWAY_SHARES = (1.0, 0.85, 0.7, 0.55, 0.4)
-"""Parts of the whole sway that are tried, the widest first."""
 """Longer side of the view that planning looks at. Enough for things as thick as an arm; time goes with
 the square."""
 _ABOUT = (
@@ -161,19 +161,19 @@ def _fly(
 
 
 def _sway(flight: Flight, space: OpenSpace) -> tuple[Cameras, PathFacts]:
-    """Return the sway that `auto` begins with, as wide as open space allows; kept at 0 where that is little.
+    """Return the sway that `auto` begins with, as far to each side as there is room; kept at 0 without any.
 
     Whoever opens a scene looks around it first, and frames from there leave no black borders.
     """
     whole = flight.recipe.sway_deg
-    for kept in _SWAY_SHARES:
-        cameras, fact = requested_path(parse_trajectory(f"orbit:{kept * whole:g}"), flight)
-        if fact.kept == 1.0 and space.along(cameras.centres):
-            break
-    else:
-        kept = 0.0
-    note = "" if kept == 1.0 else f"of the sway {kept:.0%} was kept, as far as space is known to be free"
-    return cameras, PathFacts("sway", f"{AUTO}: sway:{whole:g}", kept, fact.clearance_m, note)
+    right, left = (room_to_sway(flight.anchor, space, math.radians(way)) for way in (whole, -whole))
+    progress = torch.linspace(0, 1, flight.recipe.num_poses, dtype=torch.float64)
+    cameras = sway(flight.anchor, math.radians(whole), (right, left), progress)
+    note = ""
+    if min(right, left) < 1:
+        note = f"there is room for {right:.0%} of it to the right and {left:.0%} to the left"
+    kept = 0.5 * (right + left)
+    return cameras, PathFacts("sway", f"{AUTO}: sway:{whole:g}", kept, closest_m(cameras, flight), note)
 
 
 def _budget(recipe: PlanRecipe, most: int) -> Budget:
