@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,13 @@ from worldstereo_cli.pipeline.reuse import NOT_MADE, STAGES, VIEW, Decision, Sel
 from worldstereo_cli.pipeline.scene_file import SCENE_FILE, SceneFile
 from worldstereo_cli.pipeline.settings import flags_to_keep
 from worldstereo_cli.pipeline.summaries import summary
-from worldstereo_cli.pipeline.trouble import memory_limit_mb, peak_memory_mb, storage_words, trouble_in
+from worldstereo_cli.pipeline.trouble import (
+    memory_limit_mb,
+    peak_memory_mb,
+    room_for_run_mb,
+    storage_words,
+    trouble_in,
+)
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import Recipe
 
@@ -190,10 +197,12 @@ class _Run:
                 self.record.await_stage(report.name, self.binding.recipe)
         self.record.write(self.binding.scene_dir)
         done = []
+        room_mb = room_for_run_mb()
+        trouble = partial(trouble_in, work=lambda: self._workload, device=self.device, room_mb=room_mb)
         for report in planned:
             if report.state == "planned":
                 reporter.stage_started(report.name, report.reason)
-                with self._owing(report.name), trouble_in(report.name, lambda: self._workload, self.device):
+                with self._owing(report.name), trouble(report.name):
                     report = self._build(report, reporter.progress)
             else:
                 report = replace(report, summary=self._summary(report.name))

@@ -24,29 +24,33 @@ _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.lim
 
 
 @contextmanager
-def trouble_in(stage: str, work: Callable[[], Workload], device: str) -> Iterator[None]:
+def trouble_in(
+    stage: str, work: Callable[[], Workload], device: str, room_mb: float | None = None
+) -> Iterator[None]:
     """Translate what the system refuses while a stage works.
 
     Args:
         stage: Its name.
         work: Asked for the settings only when memory ran out.
         device: `cpu` or `cuda`.
+        room_mb: What the run may hold in all, as known when it began; asked for if None.
 
     Raises:
         OutOfMemory: Memory of the host or the GPU ran out; the remedy names a setting that fits.
         InputError: The disk is full, or refuses to be written.
     """
+    room_mb = room_for_run_mb() if room_mb is None else room_mb
     try:
         yield
     except WorldStereoError as error:
         # Not enough memory to read a file may look like a damaged file.
         if isinstance(error, OutOfMemory) or error.__cause__ is None or not _is_memory(error.__cause__):
             raise
-        raise _out_of_memory(stage, work(), on_gpu=False) from error
+        raise _out_of_memory(stage, work(), room_mb, on_gpu=False) from error
     except OSError as error:
         told = storage_error(error, f"What {stage} made")
         if isinstance(told, OutOfMemory):
-            raise _out_of_memory(stage, work(), on_gpu=False) from error
+            raise _out_of_memory(stage, work(), room_mb, on_gpu=False) from error
         if told is None:
             raise
         raise told from error
@@ -54,7 +58,7 @@ def trouble_in(stage: str, work: Callable[[], Workload], device: str) -> Iterato
         if not _is_memory(error):
             raise
         on_gpu = device.startswith("cuda") and "cpu" not in str(error).lower()
-        raise _out_of_memory(stage, work(), on_gpu=on_gpu) from error
+        raise _out_of_memory(stage, work(), room_mb, on_gpu=on_gpu) from error
 
 
 @contextmanager
@@ -79,13 +83,13 @@ def _is_memory(error: BaseException) -> bool:
     return any(words in str(error).lower() for words in _NO_MEMORY)
 
 
-def _out_of_memory(stage: str, work: Workload, *, on_gpu: bool) -> OutOfMemory:
+def _out_of_memory(stage: str, work: Workload, room_mb: float, *, on_gpu: bool) -> OutOfMemory:
     if on_gpu:
         remedy = _gpu_remedy(stage, work)
         return OutOfMemory(f"{stage} ran out of GPU memory; what is finished is kept.", remedy=remedy)
     # It did not fit as it is, whatever was expected: no more than half of that, nor than there is.
     half = LIBRARIES_MB + 0.5 * (estimate(stage, work).memory_mb - LIBRARIES_MB)
-    fitting = setting_that_fits(stage, work, min(half, memory_limit_mb()))
+    fitting = setting_that_fits(stage, work, min(half, room_mb))
     remedy = fitting or "Close other programs, or use a machine with more memory."
     return OutOfMemory(f"{stage} ran out of memory; what is finished is kept.", remedy=remedy)
 
@@ -99,11 +103,22 @@ def _gpu_remedy(stage: str, work: Workload) -> str:
     return "--device cpu"
 
 
-def memory_limit_mb() -> float:
-    """Return how much memory this process may hold, in 10^6 bytes: what is free, less any limit on it."""
+def room_for_run_mb() -> float:
+    """Return how much memory a run may hold that has loaded its libraries and nothing else, in 10^6 bytes."""
+    return memory_limit_mb(LIBRARIES_MB)
+
+
+def memory_limit_mb(held_mb: float = 0.0) -> float:
+    """Return how much memory this process may hold, in 10^6 bytes: what is free, less any limit on it.
+
+    Args:
+        held_mb: What it holds at least. Pages of libraries that it shares, or that the system has put
+            away, are not counted as its own.
+    """
     import psutil  # type: ignore[import-untyped]
 
     own = psutil.Process().memory_info()
+    held = max(own.rss, round(held_mb * 1e6))
     limits = [psutil.virtual_memory().available + own.rss]
     for path in _CGROUP_LIMITS:
         text = Path(path).read_text().strip() if Path(path).is_file() else "max"
@@ -117,7 +132,7 @@ def memory_limit_mb() -> float:
         for kind, taken in used.items():
             soft = resource.getrlimit(kind)[0]
             if soft != resource.RLIM_INFINITY:
-                limits.append(own.rss + max(0, soft - taken) - round(_RESERVED_MB * 1e6))
+                limits.append(held + max(0, soft - taken) - round(_RESERVED_MB * 1e6))
     return float(min(limits)) / 1e6
 
 
