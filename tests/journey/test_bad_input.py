@@ -406,7 +406,13 @@ def test_memory_that_runs_out_is_told_with_a_setting_that_fits(megabytes, tmp_pa
     assert finish([*command, "--set", "lift.long_side_px=160"], tmp_path / "log") == 0
     shutil.rmtree(tmp_path / "scene")
     limits = Limits(more_memory=megabytes * 1_000_000)
-    assert finish(command, tmp_path / "log", limits) == 6
+    for _attempt in range(3):
+        code = finish(command, tmp_path / "log", limits)
+        # A kernel that is loaded just then ends the process from within LLVM; nothing can answer that.
+        if "LLVM ERROR" not in (tmp_path / "log").read_text():
+            break
+        shutil.rmtree(tmp_path / "scene")
+    assert code == 6
     words = (tmp_path / "log").read_text().splitlines()
     assert "ran out of memory; what is finished is kept." in words[-2]
     finished = {path.parent.name for path in (tmp_path / "scene").rglob("artifact.json")}
