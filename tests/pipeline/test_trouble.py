@@ -17,13 +17,13 @@ import resource
 import zstandard
 from worldstereo_cli.errors import OutOfMemory
 from worldstereo_cli.pipeline.estimate import Workload
-from worldstereo_cli.pipeline.trouble import trouble_in
+from worldstereo_cli.pipeline.trouble import memory_limit_mb, trouble_in
 from worldstereo_cli.recipe import Recipe
 
 data = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmData"))
 resource.setrlimit(resource.RLIMIT_DATA, (data + 50_000_000,) * 2)
 try:
-    with trouble_in("view", lambda: Workload.of(Recipe(), (640, 480)), "cpu"):
+    with trouble_in("view", lambda: Workload.of(Recipe(), (640, 480)), "cpu", memory_limit_mb()):
         compressor = zstandard.ZstdCompressor(level=22).compressobj()
         compressor.compress(bytes(1000))
         compressor.flush()
@@ -44,7 +44,7 @@ def test_what_has_nothing_to_do_with_memory_passes_unchanged() -> None:
     for error in (ValueError("a bug"), RuntimeError("another"), InputError("Bad.", remedy="Mend it.")):
         with (
             pytest.raises(type(error)) as raised,
-            trouble_in("lift", lambda: Workload.of(Recipe(), None), "cpu"),
+            trouble_in("lift", lambda: Workload.of(Recipe(), None), "cpu", memory_limit_mb()),
         ):
             raise error
         assert raised.value is error
@@ -53,7 +53,7 @@ def test_what_has_nothing_to_do_with_memory_passes_unchanged() -> None:
 def test_a_damaged_file_for_want_of_memory_is_no_damaged_file() -> None:
     with (
         pytest.raises(OutOfMemory),
-        trouble_in("plan", lambda: Workload.of(Recipe(), None), "cpu"),
+        trouble_in("plan", lambda: Workload.of(Recipe(), None), "cpu", memory_limit_mb()),
     ):
         raise InputError("cloud.ply is damaged.", remedy="Make it again.") from MemoryError()
 

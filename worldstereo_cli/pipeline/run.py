@@ -24,7 +24,6 @@ from worldstereo_cli.pipeline.summaries import summary
 from worldstereo_cli.pipeline.trouble import (
     memory_limit_mb,
     peak_memory_mb,
-    room_for_run_mb,
     storage_words,
     trouble_in,
 )
@@ -197,8 +196,9 @@ class _Run:
                 self.record.await_stage(report.name, self.binding.recipe)
         self.record.write(self.binding.scene_dir)
         done = []
-        room_mb = room_for_run_mb()
-        trouble = partial(trouble_in, work=lambda: self._workload, device=self.device, room_mb=room_mb)
+        trouble = partial(
+            trouble_in, work=lambda: self._workload, device=self.device, room_mb=memory_limit_mb()
+        )
         for report in planned:
             if report.state == "planned":
                 reporter.stage_started(report.name, report.reason)

@@ -24,22 +24,20 @@ _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.lim
 
 
 @contextmanager
-def trouble_in(
-    stage: str, work: Callable[[], Workload], device: str, room_mb: float | None = None
-) -> Iterator[None]:
+def trouble_in(stage: str, work: Callable[[], Workload], device: str, room_mb: float) -> Iterator[None]:
     """Translate what the system refuses while a stage works.
 
     Args:
         stage: Its name.
         work: Asked for the settings only when memory ran out.
         device: `cpu` or `cuda`.
-        room_mb: What the run may hold in all, as known when it began; asked for if None.
+        room_mb: `memory_limit_mb()` when the run began: later on, stages have left memory behind that they
+            no longer use and that a new run has.
 
     Raises:
         OutOfMemory: Memory of the host or the GPU ran out; the remedy names a setting that fits.
         InputError: The disk is full, or refuses to be written.
     """
-    room_mb = room_for_run_mb() if room_mb is None else room_mb
     try:
         yield
     except WorldStereoError as error:
@@ -103,22 +101,13 @@ def _gpu_remedy(stage: str, work: Workload) -> str:
     return "--device cpu"
 
 
-def room_for_run_mb() -> float:
-    """Return how much memory a run may hold that has loaded its libraries and nothing else, in 10^6 bytes."""
-    return memory_limit_mb(LIBRARIES_MB)
-
-
-def memory_limit_mb(held_mb: float = 0.0) -> float:
-    """Return how much memory this process may hold, in 10^6 bytes: what is free, less any limit on it.
-
-    Args:
-        held_mb: What it holds at least. Pages of libraries that it shares, or that the system has put
-            away, are not counted as its own.
-    """
+def memory_limit_mb() -> float:
+    """Return how much memory this process may hold, in 10^6 bytes: what is free, less any limit on it."""
     import psutil  # type: ignore[import-untyped]
 
     own = psutil.Process().memory_info()
-    held = max(own.rss, round(held_mb * 1e6))
+    # Pages of libraries that it shares with others, or that the system has put away, do not count as its own.
+    held = max(own.rss, round(LIBRARIES_MB * 1e6) if "torch" in sys.modules else 0)
     limits = [psutil.virtual_memory().available + own.rss]
     for path in _CGROUP_LIMITS:
         text = Path(path).read_text().strip() if Path(path).is_file() else "max"
