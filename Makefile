@@ -32,7 +32,7 @@ check: $(STAMP)  ## Lint, types, architecture, size budget
 	$(BIN)/python tests/house/budget.py
 
 test: $(STAMP)  ## The quick suite: under three minutes on two cores
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 test-slow: $(STAMP)  ## The rest that needs no GPU: whole runs, a real browser, a wheel
 	$(BIN)/python -m pytest -m "slow and not gpu"
