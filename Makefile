@@ -31,7 +31,7 @@ check: $(STAMP)  ## Lint, types, architecture, size budget
 	$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
 	$(BIN)/python tests/house/budget.py
 
-test: $(STAMP)  ## The quick suite: under three minutes on two cores
+test: $(STAMP)  ## The quick suite: two and a half minutes on two cores, a minute more while kernels compile
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 test-slow: $(STAMP)  ## The rest that needs no GPU: whole runs, a real browser, a wheel
