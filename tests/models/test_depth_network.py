@@ -45,6 +45,18 @@ def test_the_shipped_size_fits_into_fifteen_megabytes() -> None:
     assert 11e6 < count < 14.5e6
 
 
+def test_log_depth_holds_shape_alone() -> None:
+    # Left free, it drifted to 25 on one photograph and 50 on another, and the scale to the opposite.
+    network, image = _network(), torch.rand(2, 3, 48, 64)
+    with torch.inference_mode():
+        before = network(image)
+        network.values.bias[0] += 40.0
+        after = network(image)
+    assert torch.allclose(after.log_depth, before.log_depth, atol=1e-4)
+    # Over the whole image, which is all surface to a network that knows nothing yet of sky.
+    assert bool((before.log_depth.mean(dim=(1, 2)).abs() < 0.5 * before.log_depth.std(dim=(1, 2))).all())
+
+
 def test_the_same_image_gives_the_same_depth() -> None:
     network, image = _network(), torch.rand(1, 3, 48, 64)
     with torch.inference_mode():

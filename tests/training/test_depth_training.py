@@ -86,7 +86,7 @@ def test_a_network_of_other_sizes_does_not_resume(tmp_path: Path) -> None:
 
 def test_a_run_may_start_from_exported_weights(tmp_path: Path) -> None:
     _train(tmp_path / "a", _recipe("schedule.max_steps=6"))
-    export_weights(tmp_path / "a", tmp_path / "weights", EmbeddedDepthConfig(64, False), use_best=False)
+    export_weights(tmp_path / "a", tmp_path / "weights", EmbeddedDepthConfig(64, False), last_share=1.0)
     average = from_eight_bit(read_shards(tmp_path / "a", "average")[0])
     trainer = Trainer(_recipe(), render_planes, ALONE, out=tmp_path / "b")
     trainer.start_from(tmp_path / "weights")
@@ -325,10 +325,17 @@ def test_the_best_average_is_kept_and_shipped(tmp_path: Path) -> None:
     ]
     assert read_state(run).best_score == pytest.approx(min(totals))
     best_step = [record["step"] for record in scores if record["is_best"]][-1]
-    export_weights(run, tmp_path / "weights", EmbeddedDepthConfig(64, False), use_best=True)
+    export_weights(run, tmp_path / "weights", EmbeddedDepthConfig(64, False), last_share=0.0)
     assert json.loads((tmp_path / "weights" / "config.json").read_text())["step"] == best_step
     backend = EmbeddedDepth.load_folder(tmp_path / "weights", torch.device("cpu"))
     assert backend.estimate(torch.rand(3, 48, 64), None).depth_m.shape == (48, 64)
+    # A quarter of the way from the best to the last.
+    export_weights(run, tmp_path / "between", EmbeddedDepthConfig(64, False), last_share=0.25)
+    between = from_eight_bit(load_file(tmp_path / "between" / "model.safetensors"))
+    best, last = (from_eight_bit(read_shards(run, name)[0]) for name in ("best", "average"))
+    for name, value in between.items():
+        step = 1.01 * float(value.abs().max()) / 127
+        assert torch.allclose(value, best[name].lerp(last[name], 0.25), atol=step)
 
 
 def test_export_takes_the_bias_out_of_the_scale(tmp_path: Path) -> None:
@@ -340,7 +347,7 @@ def test_export_takes_the_bias_out_of_the_scale(tmp_path: Path) -> None:
     biases = []
     for name, recentring in (("plain", None), ("centred", scenes)):
         config = EmbeddedDepthConfig(64, False)
-        export_weights(tmp_path / "run", tmp_path / name, config, use_best=False, recentring=recentring)
+        export_weights(tmp_path / "run", tmp_path / name, config, last_share=1.0, recentring=recentring)
         network = DepthNetwork(TOY.network).eval()
         network.load_state_dict(from_eight_bit(load_file(tmp_path / name / "model.safetensors")))
         biases.append(log_scale_bias(network, render_planes, 24, SIZE))

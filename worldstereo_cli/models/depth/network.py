@@ -23,6 +23,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from worldstereo_cli.models.depth.readings import CameraHead, CellValues, centred
+
 PIXEL_MEAN, PIXEL_STD = 0.45, 0.25
 """Of sRGB photographs, roughly; the same for all channels keeps grey grey."""
 
@@ -313,23 +315,6 @@ class GuidedUpsampler(nn.Module):
         return functional.pixel_shuffle(mixed, CELL)
 
 
-class CellValues(nn.Module):
-    """Reads the values of a cell off its features, in float32 also where weights are bfloat16.
-
-    Steps of bfloat16 between 2 and 4 are 1/64: 1.6 % of the depth, a staircase on every wall.
-    """
-
-    def __init__(self, channels: int, num_values: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(0.05 * torch.randn(num_values, channels))
-        self.bias = nn.Parameter(torch.zeros(num_values))
-
-    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b v h w"]:
-        """Read values off features."""
-        last = features.permute(0, 2, 3, 1).float()
-        return functional.linear(last, self.weight.float(), self.bias.float()).permute(0, 3, 1, 2)
-
-
 class DepthNetwork(nn.Module):
     """Photograph in, `RawDepth` out."""
 
@@ -340,9 +325,7 @@ class DepthNetwork(nn.Module):
         self.decoder = Decoder(shape)
         self.values = CellValues(shape.quarter_channels, 2)
         self.upsampler = GuidedUpsampler(shape.quarter_channels)
-        self.camera = nn.Sequential(
-            nn.Linear(2 * shape.width, 128), nn.GELU(approximate="tanh"), nn.Linear(128, 2)
-        )
+        self.camera = CameraHead(2 * shape.width)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> RawDepth:
         """Estimate depth, sky and camera.
@@ -359,8 +342,8 @@ class DepthNetwork(nn.Module):
         rows, columns = eighth.shape[2] // 2, eighth.shape[3] // 2
         grid = both.reshape(len(both), rows, columns, -1).permute(0, 3, 1, 2)
         features = self.decoder(quarter, eighth, grid)
-        full = self.upsampler(self.values(features), features, cells)
-        camera = self.camera(torch.cat([tokens[:, 0], patches.mean(dim=1)], dim=-1)).float()
+        full = self.upsampler(centred(self.values(features)), features, cells)
+        camera = self.camera(torch.cat([tokens[:, 0].float(), patches.float().mean(dim=1)], dim=-1))
         return RawDepth(
             log_depth=full[:, 0], sky_logit=full[:, 1], log_focal=camera[:, 0], log_scale=camera[:, 1]
         )

@@ -84,7 +84,10 @@ def _add_pack_and_export(commands: "argparse._SubParsersAction[argparse.Argument
     export = commands.add_parser("export", help="write config.json and model.safetensors")
     export.add_argument("run", type=Path, help="folder of a run")
     export.add_argument("out", type=Path, help="folder of weights")
-    export.add_argument("--average", action="store_true", help="the last average, not the best one")
+    export.add_argument(
+        "--last-share", type=float, default=0.0, metavar="SHARE",
+        help="of the last average, 0 to 1; the rest is that of the best one (default: 0)",
+    )  # fmt: skip
     export.add_argument("--longest-px", type=int, default=512)
     export.add_argument("--mirrored", action="store_true")
     export.add_argument("--recentre-on", type=int, default=0, help="scenes that free the scale of its bias")
@@ -185,7 +188,7 @@ def _export(options: argparse.Namespace) -> None:
         source = _scenes(options, torch.device("cpu"))(TrainingRecipe())
         recentring = Recentring(source, options.recentre_on)
     config = EmbeddedDepthConfig(options.longest_px, options.mirrored)
-    export_weights(options.run, options.out, config, use_best=not options.average, recentring=recentring)
+    export_weights(options.run, options.out, config, last_share=options.last_share, recentring=recentring)
 
 
 def main(arguments: list[str]) -> int:

@@ -161,7 +161,7 @@ class Trainer:
         if not (result["cosine"] > 0.9 and 0.8 < result["norm_ratio"] < 1.25):
             raise BackendError(
                 f"Gradients disagree with float32 ones: {result}.",
-                remedy="Train with --eager, and look for the layer that disagrees.",
+                remedy="Train with --compile none, and look for the layer that disagrees.",
             )
         return result
 
