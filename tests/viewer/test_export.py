@@ -250,6 +250,20 @@ def test_nothing_is_overwritten_unless_told(scene_dir: Path, tmp_path: Path) -> 
     assert not list(tmp_path.glob(".*")), "no draft stays behind"
 
 
+def test_a_place_that_cannot_be_made_is_told(scene_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file/inside", Path("/proc/nowhere")):
+        with pytest.raises(InputError, match="cannot be a directory") as caught:
+            export_scene(scene_dir, ["ply"], place)
+        assert str(place) in caught.value.problem
+        assert "--out" in caught.value.remedy
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_format_that_is_named_twice_is_written_once(scene_dir: Path, tmp_path: Path) -> None:
+    assert export_scene(scene_dir, ["ply", "ply"], tmp_path) == [tmp_path / "splats.ply"]
+
+
 def test_a_page_that_was_never_written_is_missed_in_words(scene_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"flythrough\.mp4 is not there") as caught:
         export_scene(scene_dir, ["mp4"], tmp_path)
