@@ -52,8 +52,9 @@ def turned_splats() -> Gaussians:
 def test_spz_says_the_same_in_its_own_axes(scene_dir: Path, tmp_path: Path) -> None:
     splats = turned_splats()
     scene = tmp_path / "scene"
-    (scene / "reconstruct").mkdir(parents=True)
-    (scene / "reconstruct/artifact.json").write_text((scene_dir / "reconstruct/artifact.json").read_text())
+    for name in ("lift", "plan", "generate", "reconstruct"):
+        (scene / name).mkdir(parents=True)
+        shutil.copy(scene_dir / name / "artifact.json", scene / name)
     write_splats(scene / "reconstruct/splats.ply", splats)
     (path,) = export_scene(scene, ["spz"], tmp_path)
     data = gzip.decompress(path.read_bytes())

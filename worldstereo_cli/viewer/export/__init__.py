@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from worldstereo_cli.artifacts.manifest import Manifest, clear_drafts, discard, put_in_place
+from worldstereo_cli.artifacts.manifest import Manifest, clear_drafts, discard, put_in_place, read_chain
 from worldstereo_cli.errors import ArtifactError, InputError
 from worldstereo_cli.viewer.contents import SPLATS
 
@@ -38,7 +38,7 @@ def export_scene(
 
     Raises:
         InputError: An unknown format, no format, a file that exists, or a place that cannot be made.
-        ArtifactError: The scene is not finished.
+        ArtifactError: The scene is not finished, or a stage was made anew since.
         BackendError: A library that a format needs does not load.
     """
     formats = list(dict.fromkeys(formats))
@@ -54,6 +54,8 @@ def export_scene(
             remedy="Pass --overwrite, or another directory with --out.",
         )
     Manifest.read(scene_dir / "reconstruct", "reconstruct")
+    # Files of one scene that were made from two plans would not fit each other.
+    read_chain(scene_dir, ("lift", "plan", "generate", "reconstruct"))
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
