@@ -83,7 +83,12 @@ FovDeg = Annotated[
     ),
 ]
 Prompt = Annotated[
-    str | None, typer.Option("--prompt", help="What the scene shows, for models that read text.")
+    str | None,
+    typer.Option(
+        "--prompt",
+        help="What the scene shows, for models that read text.",
+        show_default="the recipe's; an empty one stands for a still, evenly lit scene",
+    ),
 ]
 Seed = Annotated[
     int | None, typer.Option("--seed", help="Makes runs repeatable.", show_default="the recipe's")
