@@ -162,9 +162,7 @@ def eval_parity(folder: Folder, as_json: o.AsJson = False) -> None:
         lines.stage_started("eval", "parity")
         report = check_parity(folder, progress=lines.progress)
     if as_json:
-        typer.echo(
-            json.dumps({"passed": report.passed, "files": [asdict(f) for f in report.files]}, indent=1)
-        )
+        typer.echo(json.dumps(report.to_json(), indent=1, allow_nan=False))
     else:
         for file in report.files:
             worst = file.worst
