@@ -195,6 +195,17 @@ def test_a_place_that_cannot_be_written_is_told(photo, tiny, capsys):
     assert "/proc/self/scene cannot be written" in card(capsys)[0]
 
 
+def test_a_scene_that_cannot_be_written_is_told_without_an_option_that_is_not_there(planned, capsys):
+    lock = planned / ".lock"
+    lock.unlink()
+    lock.mkdir()
+    try:
+        assert run(["plan", str(planned), "-t", "orbit"]) == 4
+        assert "copy the scene" in card(capsys)[1]
+    finally:
+        lock.rmdir()
+
+
 @pytest.mark.parametrize(
     "asked",
     [

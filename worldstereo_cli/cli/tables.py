@@ -115,8 +115,14 @@ def _cells(seconds: float, memory_mb: float, disk_mb: float) -> str:
 
 def folder_table(entries: Sequence[FolderEntry]) -> Iterator[str]:
     """Lay out what became of the photos of a folder."""
-    width = max(len(entry.photo.name) for entry in entries)
     failed = sum(entry.error is not None for entry in entries)
+    yield from folder_rows(entries)
+    yield f"{len(entries) - failed} of {len(entries)} photos done" + (f", {failed} failed" if failed else "")
+
+
+def folder_rows(entries: Sequence[FolderEntry]) -> Iterator[str]:
+    """Lay out what became of some photos of a folder."""
+    width = max((len(entry.photo.name) for entry in entries), default=0)
     for entry in entries:
         if entry.error is not None:
             yield f"{entry.photo.name:<{width}}  {'failed':>12}  {entry.error.problem}"
@@ -125,4 +131,3 @@ def folder_table(entries: Sequence[FolderEntry]) -> Iterator[str]:
             built = any(stage.state == "built" for stage in entry.report.stages)
             took = spoken(entry.report.seconds) if built else "unchanged"
             yield f"{entry.photo.name:<{width}}  {took:>12}  {entry.scene_dir}"
-    yield f"{len(entries) - failed} of {len(entries)} photos done" + (f", {failed} failed" if failed else "")

@@ -95,9 +95,11 @@ def _locked(scene_dir: Path) -> FileLock:
         ) from error
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(
-            f"{scene_dir} cannot be written: {reason}.", remedy="Choose another place with --out."
-        ) from error
+        # Of the commands on a scene that is there, most have no --out.
+        remedy = "Choose another place with --out."
+        if is_scene(scene_dir):
+            remedy = "Make it writable, or copy the scene to where it is."
+        raise InputError(f"{scene_dir} cannot be written: {reason}.", remedy=remedy) from error
     return lock
 
 
