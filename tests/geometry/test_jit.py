@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from worldstereo_cli.geometry.jit import kept_in
 from worldstereo_cli.geometry.seen import hides_something
@@ -93,3 +94,56 @@ def test_code_that_was_torn_by_a_power_cut_is_compiled_again(tmp_path):
             subprocess.run([sys.executable, str(source)], capture_output=True, text=True, check=False).stdout
         )
     assert outputs == ["2\n"] * 4
+
+
+_SHORT_OF_MEMORY = """
+import os, resource
+from worldstereo_cli.geometry.jit import compiled
+
+@compiled
+def first(x):
+    return x
+
+@compiled
+def known(x):
+    return x + 1
+
+@compiled
+def new(x):
+    return x - 1
+
+if os.fork() == 0:
+    known(1)
+    os._exit(0)
+os.wait()
+# Libraries that the compiler needs are loaded with the first kernel of a process.
+first(1)
+
+def data():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
+
+def ends(kernel, more):
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_DATA, (data() + more,) * 2)
+        try:
+            kernel(1)
+        except MemoryError:
+            os._exit(6)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+print({ends(known, more << 16) for more in (*range(20), 400)})
+print({ends(new, more << 20) for more in (*range(0, 40, 2), 200)})
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits a process as Linux does")
+def test_memory_that_is_short_for_the_compiler_is_an_exception_of_python(tmp_path):
+    """LLVM, which makes and loads machine code, would end the process."""
+    source = tmp_path / "kernel.py"
+    source.write_text(_SHORT_OF_MEMORY)
+    done = subprocess.run([sys.executable, str(source)], capture_output=True, text=True, check=False)
+    assert done.stdout == "{0, 6}\n{0, 6}\n", done.stderr

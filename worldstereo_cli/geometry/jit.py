@@ -7,8 +7,10 @@ renderers are compared with golden numbers.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import pickle
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -16,9 +18,15 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache
 from numba.core.serialize import dumps
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_LOADING_BYTES = 16 << 20
+"""The first kernel of a process takes 8 to 12 MiB, every other one up to 3."""
+_COMPILING_BYTES = 128 << 20
+"""Our largest kernel takes between 32 and 64 MiB, and the compiler itself as much again."""
 
 
 def kernel(function: F) -> F:
@@ -45,20 +53,53 @@ def compiled(function: F, **options: Any) -> F:  # noqa: ANN401  (numba's own op
         function: What to compile.
         options: Of `numba.njit`.
     """
-    compile_it = numba.njit(cache=True, **({"error_model": "numpy"} | options))
+    kernel = numba.njit(**({"error_model": "numpy"} | options))(function)
     try:
-        kernel = compile_it(function)
+        kept = _Kept(function)
     except RuntimeError as error:
         if "no locator available" not in str(error):
             raise
         numba.config.CACHE_DIR = str(_own_directory())
-        kernel = compile_it(function)
-    # Numba has no way to choose how its files are laid out: these two are its own names.
-    cache = kernel._cache
-    cache._cache_file = _FilePerSignature(
-        Path(cache.cache_path), cache._impl.filename_base, cache._impl.locator.get_source_stamp()
-    )
+        kept = _Kept(function)
+    # What `cache=True` does, whose cache cannot be chosen.
+    kernel._cache = kept
     return cast(F, kernel)
+
+
+class _Kept(FunctionCache):  # type: ignore[misc]  # numba has no types
+    """The machine code of one function, on disk.
+
+    LLVM has no answer to a system that refuses it memory but to end the process, so the system is asked
+    beforehand: Python's exceptions come through.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = _FilePerSignature(
+            Path(self.cache_path), self._impl.filename_base, self._impl.locator.get_source_stamp()
+        )
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:  # noqa: ANN401  (numba's own)
+        """Load the code of a signature; None where it has to be compiled.
+
+        Raises:
+            MemoryError: There is not enough for the loader, or for the compiler that is called next.
+        """
+        _require_memory(_LOADING_BYTES)
+        found = super().load_overload(sig, target_context)
+        if found is None:
+            _require_memory(_COMPILING_BYTES)
+        return found
+
+
+def _require_memory(num_bytes: int) -> None:
+    """Have the system say whether it would give memory, without touching any."""
+    if sys.platform == "win32":
+        return
+    try:
+        mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except OSError as error:
+        raise MemoryError(f"Cannot allocate memory for machine code: {error}") from error
 
 
 class _FilePerSignature:
