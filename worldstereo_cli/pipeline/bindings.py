@@ -23,6 +23,7 @@ from worldstereo_cli.artifacts.manifest import (
 )
 from worldstereo_cli.artifacts.trajectory import parse_trajectory
 from worldstereo_cli.errors import ArtifactError, InputError
+from worldstereo_cli.pipeline.estimate import ClipCost
 from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE
 from worldstereo_cli.pipeline.reuse import (
     CUT_SHORT,
@@ -210,8 +211,8 @@ def check_rasterizer(device: str) -> None:
     check_rasterizer(device)
 
 
-def clip_cost(recipe: Recipe, device: str) -> tuple[float, float] | None:
-    """Return what a model takes for one path: seconds, and 10^6 bytes of the host; None for `warp`.
+def clip_cost(recipe: Recipe, device: str) -> ClipCost | None:
+    """Return what a model takes for one path; None for `warp`.
 
     What it takes of a GPU is told by `check_backends`.
 
@@ -229,8 +230,10 @@ def clip_cost(recipe: Recipe, device: str) -> tuple[float, float] | None:
     if not isinstance(backend, WorldStereoBackend):
         raise TypeError(f"Expected a model, got {type(backend).__name__}.")
     long_side = recipe.lift.long_side_px
-    plan = backend.plan(backend.clip_size(long_side, long_side * 2 // 3))
-    return plan.seconds, plan.peak_bytes / 1e6 if device == "cpu" else _HOST_MB
+    size = backend.clip_size(long_side, long_side * 2 // 3)
+    plan = backend.plan(size)
+    memory_mb = plan.peak_bytes / 1e6 if device == "cpu" else _HOST_MB
+    return ClipCost(size.num_frames, plan.seconds, memory_mb)
 
 
 def build(name: str, binding: Binding, device: str, progress: Progress, *, anew: bool = False) -> Manifest:

@@ -246,7 +246,8 @@ class _Run:
             size = photo_size(self.binding.photo, recipe.lift.long_side_px)
         else:
             size = tuple(Manifest.read(scene / "lift", "lift").facts["size_px"])
-        return replace(Workload.of(recipe, size), clip=bindings.clip_cost(recipe, self.device))
+        work, clip = Workload.of(recipe, size), bindings.clip_cost(recipe, self.device)
+        return work if clip is None else work.by_model(clip)
 
     def _reason_to_show(self, decisions: list[Decision]) -> str | None:
         outputs = (VIEWER_PAGE, FLYTHROUGH)
