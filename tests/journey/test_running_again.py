@@ -379,3 +379,20 @@ def test_stages_that_no_longer_fit_each_other_are_not_taken_for_a_scene(made, sc
     states_told = [facts[step]["state"] for step in STEPS[:4]]
     assert states_told == ["done", *["lift has changed since"] * 3]
     assert built(states(capsys, [*command(made, scene), "--fov", "70"])) == list(STEPS[1:])
+
+
+def test_exports_are_told_apart_from_the_scene(made, scene, capsys):
+    def megabytes() -> dict[str, float]:
+        assert run(["info", str(scene), "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        return {key: facts[key] for key in ("megabytes", "export_megabytes") if key in facts}
+
+    capsys.readouterr()
+    before = megabytes()
+    assert run(["export", str(scene), "--to", "ply,colmap"]) == 0
+    capsys.readouterr()
+    after = megabytes()
+    assert after["megabytes"] == before["megabytes"]
+    assert after["export_megabytes"] > (scene / "export" / "splats.ply").stat().st_size / 1e6
+    assert run(["info", str(scene)]) == 0
+    assert "and its exports" in capsys.readouterr().out
