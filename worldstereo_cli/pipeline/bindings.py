@@ -29,11 +29,13 @@ from worldstereo_cli.pipeline.reuse import (
     CUT_SHORT,
     FORCED,
     STAGES,
+    VIEW,
     Decision,
     Expectation,
     Selection,
     reason_to_build,
 )
+from worldstereo_cli.pipeline.scene_file import SceneFile
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import Recipe, generate_section, round_section
 
@@ -94,14 +96,33 @@ def decide(selection: Selection, binding: Binding, owed: Mapping[str, str]) -> l
     return decisions
 
 
-def view_digest(binding: Binding) -> str:
-    """Return a digest of what page and flythrough are made from."""
+def view_digest(scene_dir: Path, recipe: Recipe) -> str:
+    """Return a digest of what page and flythrough are made from.
+
+    Raises:
+        ArtifactError: A stage that they are made from is not finished.
+    """
     made_from = {
         "code": _VIEW_CODE,
-        "recipe": binding.recipe.view.model_dump(mode="json"),
-        "stages": [Manifest.read(binding.scene_dir / name, name).digest for name in ("plan", "reconstruct")],
+        "recipe": recipe.view.model_dump(mode="json"),
+        "stages": [Manifest.read(scene_dir / name, name).digest for name in ("plan", "reconstruct")],
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def require_view(scene_dir: Path) -> None:
+    """See that page and flythrough show the splats that are there.
+
+    Raises:
+        ArtifactError: They do not, or there is no finished scene.
+    """
+    record = SceneFile.read(scene_dir)
+    shown = record.stages.get(VIEW, {})
+    if shown.get("made_from") != view_digest(scene_dir, record.recipe) or shown.get("state") != "done":
+        raise ArtifactError(
+            f"{VIEWER_PAGE} and {FLYTHROUGH} of {scene_dir} do not show the splats that are there now.",
+            remedy=f"worldstereo reconstruct {scene_dir}   writes them anew.",
+        )
 
 
 def finished_rounds(scene_dir: Path) -> set[tuple[str, int]]:

@@ -263,7 +263,7 @@ class _Run:
             return "the last run was cut short"
         return (
             None
-            if entry.get("made_from") == bindings.view_digest(self.binding)
+            if entry.get("made_from") == bindings.view_digest(self.binding.scene_dir, self.binding.recipe)
             else "settings or version changed"
         )
 
@@ -298,7 +298,7 @@ class _Run:
         elif known.get("state") == "done":
             entry = known
         if report.name == VIEW:
-            entry["made_from"] = bindings.view_digest(self.binding)
+            entry["made_from"] = bindings.view_digest(self.binding.scene_dir, self.binding.recipe)
         if report.name == "lift" and self.binding.photo is not None:
             self.record.input = _input(self.binding.photo, self.binding)
             self.record.world = dict(facts["world"])
