@@ -173,12 +173,16 @@ def export(
     ] = False,
 ) -> None:
     """Write a scene in the formats of other tools."""
+    from worldstereo_cli.pipeline.bindings import require_view
+    from worldstereo_cli.pipeline.place import EXPORTS
     from worldstereo_cli.pipeline.scene_file import require_scene
     from worldstereo_cli.viewer.export import export_scene
 
     require_scene(scene)
     names = [name.strip() for name in formats.split(",") if name.strip()]
-    for path in export_scene(scene, names, out or scene / "export", overwrite=overwrite):
+    if {"html", "mp4"} & set(names):
+        require_view(scene)
+    for path in export_scene(scene, names, out or scene / EXPORTS, overwrite=overwrite):
         typer.echo(path)
 
 

@@ -34,6 +34,8 @@ def scene_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     for name in (*STAGES, VIEW):
         yield _stage_line(name, facts[name])
     yield f"{'in all':<23}{'':>22}{facts['megabytes']:>7.0f} MB"
+    if "export_megabytes" in facts:
+        yield f"{'and its exports':<23}{'':>22}{facts['export_megabytes']:>7.0f} MB"
     for title, skipped in (
         ("lift", (*_SHOWN_ABOVE, "is_metric")),
         ("plan", _SHOWN_ABOVE),

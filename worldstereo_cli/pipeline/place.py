@@ -15,6 +15,8 @@ from worldstereo_cli.pipeline.scene_file import SCENE_FILE
 
 VIEWER_PAGE = "viewer.html"
 FLYTHROUGH = "flythrough.mp4"
+EXPORTS = "export"
+"""Where exports go, unless told."""
 
 _LOCK = ".lock"
 
