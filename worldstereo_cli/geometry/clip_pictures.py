@@ -18,10 +18,10 @@ _SAME_SURFACE = 0.1
 """Share of the depth by which two frames may differ where they show the same surface: estimates do."""
 _SPREAD = 3.0
 _LEAST, _ENOUGH = 0.5, 0.88
-"""Two pictures are alike whose correlation lacks no more than three times what frames of the clip lack to those
-that they are most alike, always with 0.88 and never below 0.5. Recorded frames have 0.94 to 1 with each other, 0.88 where their depth comes
-from a small network; one that shows all 1.3 times as large has 0.67 to 0.88, one moved by a quarter of the
-picture 0.34 at most."""
+"""Two pictures are alike whose correlation lacks no more than three times what frames of the clip lack to
+those that they are most alike, always with 0.88 and never below 0.5. Recorded frames have 0.94 to 1 with each
+other, 0.88 where their depth comes from a small network; one that shows all 1.3 times as large has 0.67 to
+0.88, one moved by a quarter of the picture 0.34 at most."""
 
 
 def odd_pictures(
