@@ -244,8 +244,8 @@ def _print_memory(name: str, score: dict[str, Any]) -> None:
         )
     for row in score["wrong"]:
         state = "dropped" if row["was_dropped"] else "kept"
-        scores = f"F {row['f_score']:.3f}, all right {row['f_score_without']:.3f}"
-        typer.echo(f"  one frame {row['kind']:<8} {scores}, {state}")
+        scores = f"F {row['f_score']:.3f}, without it {row['f_score_without']:.3f}"
+        typer.echo(f"  {row['place']:<6} frame {row['kind']:<8} {scores}, {state}")
 
 
 def _print_depth(name: str, report: DepthReport) -> None:
