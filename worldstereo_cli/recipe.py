@@ -168,6 +168,8 @@ class Recipe(_Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Of all chance."""
     prompt: str = ""
+    """What the scene shows, for models that read text; empty, they are told of a still, evenly lit scene
+    through which the camera moves."""
     lift: LiftRecipe = LiftRecipe()
     plan: PlanRecipe = PlanRecipe()
     generate: GenerateRecipe = GenerateRecipe()

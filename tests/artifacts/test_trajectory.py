@@ -35,7 +35,7 @@ def write(path: Path, data: object) -> Path:
 
 
 def test_every_convention_gives_the_same_path(tmp_path: Path) -> None:
-    expected = torch.from_numpy(poses()).float()
+    expected = torch.from_numpy(poses())
     inverse = np.linalg.inv(poses())
     opengl = poses() @ np.diag([1, -1, -1, 1])
     size = {"width": 140, "height": 90}
@@ -81,8 +81,10 @@ def test_rotations_rounded_on_paper_become_exact(tmp_path: Path) -> None:
     rounded = np.round(poses(), 4)
     cameras = read_trajectory(write(tmp_path / "a.json", {"c2w": rounded.tolist()}), PHOTO).cameras
     rotation = cameras.world_from_camera[:, :3, :3]
-    assert torch.allclose(rotation @ rotation.transpose(1, 2), torch.eye(3).expand(3, 3, 3), atol=3e-7)
-    assert torch.allclose(cameras.world_from_camera, torch.from_numpy(poses()).float(), atol=1e-4)
+    assert torch.allclose(
+        rotation @ rotation.transpose(1, 2), torch.eye(3).double().expand(3, 3, 3), atol=3e-7
+    )
+    assert torch.allclose(cameras.world_from_camera, torch.from_numpy(poses()), atol=1e-4)
 
 
 def changed(index: tuple[int, ...], value: float) -> list[Any]:
@@ -122,6 +124,9 @@ REFUSALS: dict[str, tuple[object, str]] = {
         {"w": 90, "h": 90, "fl_x": 90, "k2": 0.1, "frames": FRAMES},
         r"distortion \(k2\)",
     ),
+    "no picture": ({"w": 0, "h": 9, "fl_x": 90, "frames": FRAMES}, "image size of 0x9"),
+    "lens of no angle": ({"w": 9, "h": 9, "camera_angle_x": 0, "frames": FRAMES}, "division by zero"),
+    "centre of NaN": ({"w": 9, "h": 9, "fl_x": 90, "cx": math.nan, "frames": FRAMES}, "not finite"),
     "fisheye": (
         {"camera_model": "OPENCV_FISHEYE", "frames": FRAMES},
         "OPENCV_FISHEYE",
@@ -140,11 +145,20 @@ def test_what_is_ambiguous_or_broken_is_refused_with_a_remedy(name: str, tmp_pat
 
 def test_files_that_are_no_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 half of it")
+    (tmp_path / "text.npz").write_text("0 0 0")
     (tmp_path / "a.json").write_text("{")
+    (tmp_path / "deep.json").write_text(200_000 * "[")
     (tmp_path / "a.txt").write_text("0 0 0")
-    for name in ("cut.npz", "a.json", "a.txt", "missing.json"):
-        with pytest.raises(InputError, match=name):
+    for name in ("cut.npz", "text.npz", "a.json", "deep.json", "a.txt", "missing.json", "missing.npz"):
+        with pytest.raises(InputError, match=name) as caught:
             read_trajectory(tmp_path / name, PHOTO)
+        assert "pickle" not in caught.value.problem, "advice to run what a stranger wrote"
+
+
+def test_a_text_may_begin_with_the_mark_of_its_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"c2w": poses().tolist()}), encoding="utf-8-sig")
+    assert len(read_trajectory(file, PHOTO).cameras) == 3
 
 
 def test_requests_tell_presets_from_files(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from worldstereo_cli.errors import ArtifactError, BackendError, InputError, OutO
 from worldstereo_cli.pipeline.scene_file import SceneFile
 from worldstereo_cli.recipe import Recipe, override_recipe
 
+PHOTO = Path(__file__).parents[1] / "data" / "photos" / "mountain_path.jpg"
+
 
 def card(capsys) -> str:
     return capsys.readouterr().err
@@ -63,6 +65,22 @@ def test_an_unknown_stage_is_exit_3(tmp_path, capsys):
 def test_a_stage_without_a_scene_is_exit_4_and_says_how_to_make_one(command, tmp_path, capsys):
     assert door.run([command, str(tmp_path / "none")]) == 4
     assert "worldstereo run photo.jpg --out" in card(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "problem"),
+    [
+        (["missing.jpg"], 4, "missing.jpg cannot be read: No such file"),
+        ([str(PHOTO), "missing.jpg", "--recipes", "preview"], 4, "missing.jpg cannot be read"),
+        ([str(PHOTO), "--recipes", "preview,defualt"], 3, "no recipe 'defualt'"),
+    ],
+)
+def test_a_benchmark_refuses_what_was_typed_wrong_before_its_first_run(
+    capsys, monkeypatch, arguments, code, problem
+):
+    monkeypatch.setattr("worldstereo_cli.evaluation.bench.bench_run", lambda *a, **k: pytest.fail("it ran"))
+    assert door.run(["bench", *arguments]) == code
+    assert problem in card(capsys)
 
 
 @pytest.mark.parametrize(

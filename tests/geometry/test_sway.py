@@ -65,6 +65,36 @@ def test_no_step_is_free_past_a_wall_even_where_space_behind_it_is() -> None:
     assert room_to_sway(anchor, space, WHOLE) == 1.0
 
 
+def street(facade_m: float, roof: bool) -> Furnished:
+    """Ground, and a facade to the left that enters the view 8 m ahead, 9 m after its beginning."""
+    facade = [((-4.7, -14.0, -1.0), (-4.6, 1.5, 8.1 + facade_m))]
+    above = [((-30.0, -6.1, -9.0), (30.0, -6.0, 90.0))] if roof else []
+    ground = [((-90.0, 1.5, -50.0), (90.0, 1.6, 90.0))]
+    return Furnished("street", facade + above + ground, scenes.camera(192, 128, 60.0))
+
+
+def test_who_looks_from_aside_in_the_open_is_not_held_by_what_a_facade_may_go_on_for() -> None:
+    # 25 m about the pivot: 16 degrees are 6.9 m, and the facade's plane lies 4.6 m to the left.
+    for facade_m, roof, is_held in ((15.0, False, False), (15.0, True, True), (80.0, False, True)):
+        scene = street(facade_m, roof)
+        room = room_to_sway(Anchor(scene.camera, 25.0), space_of(scene), -WHOLE)
+        if is_held:
+            assert room == pytest.approx(math.asin(4.5 / 25) / WHOLE, abs=0.02), (facade_m, roof)
+        else:
+            assert room == 1.0, "nine metres are a long way to continue what was seen for fifteen"
+
+
+def test_paths_keep_before_a_facade_that_the_sway_goes_past() -> None:
+    scene = street(15.0, roof=False)
+    space = space_of(scene)
+    past = torch.tensor([[-4.9, 0.0, 0.5]])
+    assert bool(space.lookout(past)[0])
+    assert not bool(space.open(past)[0])
+    # What the photo shows of it holds everybody: beside it, in it, and behind it.
+    for x in (-4.55, -4.65, -5.5):
+        assert not bool(space.lookout(torch.tensor([[x, 0.0, 12.0]]))[0])
+
+
 def test_with_room_it_is_the_orbit_and_without_it_a_turn_of_the_head_to_both_sides() -> None:
     anchor = Anchor(scenes.camera(), 4.0)
     whole = sway(anchor, WHOLE, (1.0, 1.0), PROGRESS)

@@ -90,6 +90,9 @@ def test_a_dry_run_and_reuse_know_the_model(tmp_path, small_photo, capsys):
     cost = told()["generate"]["expected"]
     assert cost["seconds"] > 0
     assert cost["memory_mb"] > 0
+    # The model makes as many frames as it makes.
+    arguments += ["--set", "generate.num_frames=3"]
+    assert told()["generate"]["expected"]["disk_mb"] == cost["disk_mb"]
     assert run(arguments) == 0
     capsys.readouterr()
     assert {stage["state"] for stage in told().values()} == {"reused"}

@@ -13,7 +13,9 @@ from PIL import Image
 from tests.journey.whole_runs import TINY, contents
 from worldstereo_cli.artifacts import manifest
 from worldstereo_cli.cli.main import run
+from worldstereo_cli.errors import InputError
 from worldstereo_cli.models.depth import embedded
+from worldstereo_cli.viewer.export import TARGETS
 
 PHOTO = Path(__file__).parents[1] / "data" / "photos" / "mountain_path.jpg"
 STEPS = ("lift", "plan", "generate", "reconstruct", "view")
@@ -369,13 +371,47 @@ def test_stages_that_no_longer_fit_each_other_are_not_taken_for_a_scene(made, sc
         ["generate", str(scene)],
         ["reconstruct", str(scene)],
         ["view", str(scene), "--no-open"],
-        ["export", str(scene), "--to", "colmap,spz", "-o", str(tmp_path / "export")],
+        *(["export", str(scene), "--to", name, "-o", str(tmp_path / "export")] for name in TARGETS),
     ):
         assert run(arguments) == 4
         assert "is not finished: its lift has changed since plan was made." in capsys.readouterr().err
-    assert list((tmp_path / "export").iterdir()) == []
+    assert not (tmp_path / "export").exists()
     assert run(["info", str(scene), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     states_told = [facts[step]["state"] for step in STEPS[:4]]
     assert states_told == ["done", *["lift has changed since"] * 3]
     assert built(states(capsys, [*command(made, scene), "--fov", "70"])) == list(STEPS[1:])
+
+
+def test_exports_are_told_apart_from_the_scene(made, scene, capsys):
+    def megabytes() -> dict[str, float]:
+        assert run(["info", str(scene), "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        return {key: facts[key] for key in ("megabytes", "export_megabytes") if key in facts}
+
+    capsys.readouterr()
+    before = megabytes()
+    assert run(["export", str(scene), "--to", "ply,colmap"]) == 0
+    capsys.readouterr()
+    after = megabytes()
+    assert after["megabytes"] == before["megabytes"]
+    assert after["export_megabytes"] > (scene / "export" / "splats.ply").stat().st_size / 1e6
+    assert run(["info", str(scene)]) == 0
+    assert "and its exports" in capsys.readouterr().out
+
+
+def test_a_page_that_is_older_than_the_splats_is_not_exported(made, scene, tmp_path, monkeypatch, capsys):
+    def refused(*_args: object) -> None:
+        raise InputError("The page cannot be written.", remedy="None.")
+
+    anew = ["reconstruct", str(scene), "--set", "reconstruct.iterations=5"]
+    with monkeypatch.context() as broken:
+        broken.setattr("worldstereo_cli.pipeline.bindings.show", refused)
+        assert run(anew) == 4
+    for formats, code in (("ply", 0), ("html", 4), ("spz,mp4", 4)):
+        assert run(["export", str(scene), "--to", formats, "-o", str(tmp_path / formats)]) == code
+    said = capsys.readouterr().err
+    assert "do not show the splats that are there now" in said
+    assert not (tmp_path / "html").exists()
+    assert run(["reconstruct", str(scene)]) == 0
+    assert run(["export", str(scene), "--to", "html,mp4", "-o", str(tmp_path / "html")]) == 0

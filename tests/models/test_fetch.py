@@ -212,7 +212,10 @@ def test_an_unknown_name_is_refused_before_anything_is_fetched(hub: Hub, tmp_pat
     assert hub.served == []
 
 
-def test_the_list_tells_files_size_licence_and_place(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_tells_files_size_licence_and_place(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     assert run(["weights", "list"]) == 0
     said = capsys.readouterr().out
     for release in RELEASES.values():
@@ -221,3 +224,4 @@ def test_the_list_tells_files_size_licence_and_place(capsys: pytest.CaptureFixtu
         for source in (release.own, release.base):
             assert f"{source.repo} at {source.revision[:8]}, {source.licence}: " in said
             assert ", ".join(source.patterns) in said
+    assert said.count(f"0.0 GB of it in {tmp_path}") == len(RELEASES)

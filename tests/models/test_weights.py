@@ -231,7 +231,10 @@ def test_a_local_folder_may_hold_everything_or_name_its_base(tmp_path: Path) -> 
     (own / "config.json").write_text('{"licence": "Apache-2.0"}')
     alone = find_weights(str(own))
     assert (alone.base, alone.licence, alone.part("vae")) == (own, "Apache-2.0", own / "vae")
-    with pytest.raises(BackendError, match="needs tokenizer"):
+    with pytest.raises(BackendError, match=f"needs tokenizer, which is not in {own}.") as caught:
         alone.part("tokenizer")
+    # No release, so that there is nothing to pull.
+    assert "base_model" in caught.value.remedy
+    assert "weights pull" not in caught.value.remedy
     (own / "config.json").write_text('{"base_model": "../base"}')
     assert find_weights(str(own)).part("tokenizer").samefile(base / "tokenizer")

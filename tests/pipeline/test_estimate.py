@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from worldstereo_cli.pipeline.estimate import LIBRARIES_MB, Workload, estimate, setting_that_fits
+from worldstereo_cli.pipeline.estimate import LIBRARIES_MB, ClipCost, Workload, estimate, setting_that_fits
 from worldstereo_cli.pipeline.reuse import STAGES, VIEW
 from worldstereo_cli.recipe import load_recipe, override_recipe
 
@@ -30,6 +30,15 @@ def test_rounds_that_are_kept_cost_nothing():
     base = work('plan.trajectories=["eloop", "up", "right", "left"]')
     new = estimate("generate", replace(base, rounds_kept=3))
     assert new.seconds - 0.5 == pytest.approx((estimate("generate", base).seconds - 0.5) / 4)
+
+
+def test_a_model_makes_as_many_frames_as_it_makes_whatever_the_recipe_says():
+    clip = ClipCost(num_frames=21, seconds=22.0, memory_mb=4000.0)
+    told = [work(f"generate.num_frames={n}").by_model(clip) for n in (8, 21)]
+    assert estimate("generate", told[0]) == estimate("generate", told[1])
+    assert estimate("generate", told[0]).disk_mb > 2 * estimate("generate", work()).disk_mb
+    smaller = told[0].with_recipe(load_recipe("default", ["lift.long_side_px=256"]))
+    assert smaller.num_frames == 21
 
 
 def test_what_auto_may_choose_is_counted():

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
@@ -70,6 +71,23 @@ def test_a_dry_run_of_a_folder_tells_each_photo_and_makes_nothing(folder, capsys
     assert run(command(folder, "--dry-run")) == 0
     said = capsys.readouterr().out
     assert said.count("in all") == 2
+    assert not (folder.parent / "scenes").exists()
+
+
+def test_a_dry_run_of_a_folder_tells_what_it_cannot_do(folder, capsys):
+    (folder / "b.jpg").write_text("no picture")
+    assert run(command(folder, "--dry-run")) == 1
+    told = capsys.readouterr()
+    assert told.out.count("in all") == 2
+    assert told.err.splitlines()[0].startswith("b.jpg")
+    assert "is not a picture that can be read" in told.err
+    assert "photos done" not in told.err
+
+
+def test_one_depth_file_is_not_taken_for_all_photos_of_a_folder(folder, capsys):
+    np.save(folder.parent / "depth.npy", np.ones((96, 128), np.float32))
+    assert run(command(folder, "--depth", str(folder.parent / "depth.npy"))) == 4
+    assert "is the depth of one photo" in capsys.readouterr().err
     assert not (folder.parent / "scenes").exists()
 
 

@@ -67,3 +67,16 @@ def test_depth_that_a_backend_has_from_the_cloud_is_no_witness_of_it():
     assert depth.dropped == []
     assert torch.equal(depth.depth_m[pictures.control.hole], whole[pictures.control.hole])
     assert len(depth.witness_cameras) == len(depth.witness_m) == 0
+
+
+def test_a_picture_that_the_other_frames_deny_is_dropped_though_the_cloud_shows_too_little_to_tell():
+    pictures = clip()
+    pictures.frames[2] = pictures.frames[2].roll(36, 2)
+    # All that the cloud shows of it is a strip that is too narrow to compare.
+    pictures.control.hole[2, :, 10:] = True
+    pictures.control.depth_m[2, :, 10:] = 0
+    depth = estimated_depth(pictures, lambda: Erring(pictures.cameras, 0), [False] * 3)
+    assert depth.dropped == [2]
+    assert "what the other frames show" in next(e["problem"] for e in depth.report if e["frame"] == 2)
+    assert len(depth.witness_cameras) == 2
+    assert (depth.depth_m[2][pictures.control.hole[2]] == 0).all()

@@ -155,6 +155,30 @@ def test_a_file_is_flown_as_it_is_and_the_facts_say_when_it_hits(tmp_path: Path,
     assert "flown as it is" in made.manifest.facts["paths"][0]["note"]
 
 
+def test_a_file_in_the_grid_of_a_map_keeps_its_centimetres(tmp_path: Path, lift_dir: Path) -> None:
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    poses[:, :3, 3] = [[691_234.5, 5_334_000.25, 520.0]] * 3
+    poses[1:, 0, 3] += [0.01, 0.03]
+    file = tmp_path / "surveyed.json"
+    file.write_text(json.dumps({"c2w": poses.tolist()}))
+    made = run(lift_dir, tmp_path / "plan", str(file))
+    expected = torch.tensor([[0.0, 0, 0], [0.01, 0, 0], [0.03, 0, 0]])
+    assert torch.allclose(made.paths[0].cameras.centres, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("way", "scale"), [(1e300, 1.0), (3e6, 1.0), (1.0, 1e300)])
+def test_a_file_that_leads_out_of_sight_is_refused_and_asked_for_its_unit(
+    way: float, scale: float, tmp_path: Path, lift_dir: Path
+) -> None:
+    poses = np.tile(np.eye(4), (2, 1, 1))
+    poses[1, 0, 3] = way
+    file = tmp_path / "away.json"
+    file.write_text(json.dumps({"c2w": poses.tolist()}))
+    with pytest.raises(InputError, match="away from the photo") as caught:
+        run(lift_dir, tmp_path / "plan", str(file), scale=scale)
+    assert "plan.scale" in caught.value.remedy
+
+
 def test_a_file_of_worldstereo_keeps_its_motion(eval_dir: Path, lift_dir: Path, tmp_path: Path) -> None:
     file = eval_dir / "data/ws_image_indoor_dining_spaces_030/camera.json"
     made = run(lift_dir, tmp_path / "plan", str(file))

@@ -52,8 +52,9 @@ def turned_splats() -> Gaussians:
 def test_spz_says_the_same_in_its_own_axes(scene_dir: Path, tmp_path: Path) -> None:
     splats = turned_splats()
     scene = tmp_path / "scene"
-    (scene / "reconstruct").mkdir(parents=True)
-    (scene / "reconstruct/artifact.json").write_text((scene_dir / "reconstruct/artifact.json").read_text())
+    for name in ("lift", "plan", "generate", "reconstruct"):
+        (scene / name).mkdir(parents=True)
+        shutil.copy(scene_dir / name / "artifact.json", scene / name)
     write_splats(scene / "reconstruct/splats.ply", splats)
     (path,) = export_scene(scene, ["spz"], tmp_path)
     data = gzip.decompress(path.read_bytes())
@@ -248,6 +249,20 @@ def test_nothing_is_overwritten_unless_told(scene_dir: Path, tmp_path: Path) -> 
     assert written[0].read_bytes() == (scene_dir / "reconstruct/splats.ply").read_bytes()
     assert not (tmp_path / "colmap/mine.txt").exists()
     assert not list(tmp_path.glob(".*")), "no draft stays behind"
+
+
+def test_a_place_that_cannot_be_made_is_told(scene_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file/inside", Path("/proc/nowhere")):
+        with pytest.raises(InputError, match="cannot be a directory") as caught:
+            export_scene(scene_dir, ["ply"], place)
+        assert str(place) in caught.value.problem
+        assert "--out" in caught.value.remedy
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_format_that_is_named_twice_is_written_once(scene_dir: Path, tmp_path: Path) -> None:
+    assert export_scene(scene_dir, ["ply", "ply"], tmp_path) == [tmp_path / "splats.ply"]
 
 
 def test_a_page_that_was_never_written_is_missed_in_words(scene_dir: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ MANIFEST_NAME = "artifact.json"
 SCHEMA = 1
 """Raised whenever a file layout changes, so that an old scene is refused in words."""
 
-CODE = {"lift": 2, "plan": 3, "round": 3, "generate": 3, "reconstruct": 2}
+CODE = {"lift": 2, "plan": 4, "round": 4, "generate": 4, "reconstruct": 2}
 """By kind, raised when a stage makes something else of the same inputs, so that old results are rebuilt."""
 
 _DRAFT = ".draft-"

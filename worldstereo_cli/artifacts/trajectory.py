@@ -109,7 +109,8 @@ def read_trajectory(path: Path, photo: Cameras) -> Trajectory:
         photo: The photo's camera, whose intrinsics and size stand in where the file has none.
 
     Returns:
-        The cameras with exactly orthonormal rotations, in the file's own world and image size.
+        The cameras with exactly orthonormal rotations, in the file's own world and image size; poses in
+        double precision.
 
     Raises:
         InputError: The file cannot be read, does not state its convention, or holds no path: fewer
@@ -126,12 +127,16 @@ def _load(path: Path) -> Mapping[str, Any]:
     """Read the file as a mapping of names to values."""
     try:
         if path.suffix == ".npz":
+            # numpy takes whatever is no archive for a pickle, and advises to open it as one.
+            if path.is_file() and not zipfile.is_zipfile(path):
+                raise zipfile.BadZipFile("it is no .npz archive.")
             with np.load(path, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
         if path.suffix != ".json":
             raise InputError(f"{path} is not a trajectory file that can be read.", remedy=_FORMATS)
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        # Editors of Windows begin a text with a mark of its encoding.
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, EOFError, KeyError, RecursionError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read as a trajectory: {error}", remedy=_FORMATS) from error
     if not isinstance(data, dict):
         raise InputError(
@@ -212,11 +217,15 @@ def _transforms_view(path: Path, values: Mapping[str, Any]) -> tuple[Array, int,
             focal_x = 0.5 * width / float(np.tan(0.5 * float(values["camera_angle_x"])))
         focal_y = float(values.get("fl_y", focal_x))
         centre = float(values.get("cx", width / 2)), float(values.get("cy", height / 2))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise InputError(
             f"{path} lacks intrinsics or image size: {error}.",
             remedy="Add w, h and fl_x (or camera_angle_x) to it.",
         ) from error
+    if min(width, height) < 1:
+        raise InputError(
+            f"{path} has an image size of {width}x{height}.", remedy="Give w and h in pixels, positive."
+        )
     matrix = np.array([[focal_x, 0, centre[0]], [0, focal_y, centre[1]], [0, 0, 1]], dtype=np.float64)
     _check_pixels(path, matrix[None])
     return matrix, width, height
@@ -290,7 +299,11 @@ def _intrinsics(path: Path, name: str, value: object, count: int) -> Array:
 
 def _check_pixels(path: Path, intrinsics: Array) -> None:
     focal = intrinsics[:, [0, 1], [0, 1]]
-    if not np.isfinite(intrinsics).all() or (focal <= 0).any():
+    if not np.isfinite(intrinsics).all():
+        raise InputError(
+            f"{path} has intrinsics that are not finite.", remedy="Give focal length and centre in pixels."
+        )
+    if (focal <= 0).any():
         raise InputError(
             f"{path} has a focal length of {focal.min():g}.", remedy="Give it in pixels, positive."
         )
@@ -330,5 +343,7 @@ def _image_size(path: Path, data: Mapping[str, Any], intrinsics: Array) -> tuple
 
 
 def _trajectory(poses: Array, intrinsics: Array, width: int, height: int, convention: str) -> Trajectory:
-    cameras = Cameras(torch.from_numpy(poses).float(), torch.from_numpy(intrinsics).float(), width, height)
+    # Positions stay double until the path is rebased: in the millions of metres of a map's grid, single
+    # precision is half a metre.
+    cameras = Cameras(torch.from_numpy(poses), torch.from_numpy(intrinsics).float(), width, height)
     return Trajectory(cameras, convention)

@@ -79,7 +79,7 @@ def run(
 def lift(
     image: o.PhotoFile,
     out: o.OutDir,
-    recipe: o.RecipeName = None,
+    recipe: o.SceneRecipeName = None,
     overrides: o.Overrides = None,
     depth: o.DepthFile = None,
     fov: o.FovDeg = None,
@@ -98,9 +98,9 @@ def lift(
 @app.command()
 def plan(
     scene: o.SceneDir,
-    recipe: o.RecipeName = None,
+    recipe: o.SceneRecipeName = None,
     overrides: o.Overrides = None,
-    trajectory: o.Trajectories = None,
+    trajectory: o.SceneTrajectories = None,
     force: o.ForceThis = False,
 ) -> None:
     """Plan camera paths through the cloud."""
@@ -113,7 +113,7 @@ def plan(
 @app.command()
 def generate(
     scene: o.SceneDir,
-    recipe: o.RecipeName = None,
+    recipe: o.SceneRecipeName = None,
     overrides: o.Overrides = None,
     prompt: o.Prompt = None,
     device: o.Device = "auto",
@@ -129,7 +129,7 @@ def generate(
 @app.command()
 def reconstruct(
     scene: o.SceneDir,
-    recipe: o.RecipeName = None,
+    recipe: o.SceneRecipeName = None,
     overrides: o.Overrides = None,
     device: o.Device = "auto",
     force: o.ForceThis = False,
@@ -173,12 +173,16 @@ def export(
     ] = False,
 ) -> None:
     """Write a scene in the formats of other tools."""
+    from worldstereo_cli.pipeline.bindings import require_view
+    from worldstereo_cli.pipeline.place import EXPORTS
     from worldstereo_cli.pipeline.scene_file import require_scene
     from worldstereo_cli.viewer.export import export_scene
 
     require_scene(scene)
     names = [name.strip() for name in formats.split(",") if name.strip()]
-    for path in export_scene(scene, names, out or scene / "export", overwrite=overwrite):
+    if {"html", "mp4"} & set(names):
+        require_view(scene)
+    for path in export_scene(scene, names, out or scene / EXPORTS, overwrite=overwrite):
         typer.echo(path)
 
 

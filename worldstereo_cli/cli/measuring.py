@@ -162,9 +162,7 @@ def eval_parity(folder: Folder, as_json: o.AsJson = False) -> None:
         lines.stage_started("eval", "parity")
         report = check_parity(folder, progress=lines.progress)
     if as_json:
-        typer.echo(
-            json.dumps({"passed": report.passed, "files": [asdict(f) for f in report.files]}, indent=1)
-        )
+        typer.echo(json.dumps(report.to_json(), indent=1, allow_nan=False))
     else:
         for file in report.files:
             worst = file.worst
@@ -188,14 +186,15 @@ def bench(
     from worldstereo_cli.evaluation.bench import bench_run, machine
     from worldstereo_cli.evaluation.bench_memory import bench_retrieval
 
+    names = [name.strip() for name in recipes.split(",")]
+    _refuse_wrong(photos, names)
     rows: list[BenchRow] = []
     with tempfile.TemporaryDirectory() as scratch:
         # The first run compiles what the cache lacks; it is reported, and repeated warm.
-        names = [name.strip() for name in recipes.split(",")]
         rows.append(bench_run(photos[0], Path(scratch) / "first", names[0], kernels="as found"))
         for recipe in names:
-            for photo in photos:
-                scene = Path(scratch) / f"{recipe}-{photo.stem}"
+            for number, photo in enumerate(photos):
+                scene = Path(scratch) / f"{recipe}-{number}"
                 rows.append(bench_run(photo, scene, recipe, kernels="warm"))
     retrieval = bench_retrieval()
     if as_json:
@@ -220,6 +219,16 @@ def bench(
         )
 
 
+def _refuse_wrong(photos: list[Path], recipes: list[str]) -> None:
+    """Let all that was typed wrong come out before the first of many minutes."""
+    from worldstereo_cli.artifacts.photo import photo_size
+    from worldstereo_cli.recipe import load_recipe
+
+    for long_side_px in [load_recipe(name).lift.long_side_px for name in recipes]:
+        for photo in photos:
+            photo_size(photo, long_side_px)
+
+
 def _print_memory(name: str, score: dict[str, Any]) -> None:
     typer.echo(
         f"{name}: F at 5 cm {score['f_score']:.3f} (precision {score['precision']:.3f}, recall "
@@ -235,8 +244,8 @@ def _print_memory(name: str, score: dict[str, Any]) -> None:
         )
     for row in score["wrong"]:
         state = "dropped" if row["was_dropped"] else "kept"
-        scores = f"F {row['f_score']:.3f}, all right {row['f_score_without']:.3f}"
-        typer.echo(f"  one frame {row['kind']:<8} {scores}, {state}")
+        scores = f"F {row['f_score']:.3f}, without it {row['f_score_without']:.3f}"
+        typer.echo(f"  {row['place']:<6} frame {row['kind']:<8} {scores}, {state}")
 
 
 def _print_depth(name: str, report: DepthReport) -> None:

@@ -34,23 +34,37 @@ RecipeName = Annotated[
     str | None,
     typer.Option("--recipe", "-r", help="A recipe by name, or a .toml file.", show_default="default"),
 ]
+SceneRecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        "-r",
+        help="A recipe by name, or a .toml file.",
+        show_default="the scene's own, else default",
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="SECTION.KEY=VALUE", help="Override one value of the recipe. May be repeated."
     ),
 ]
+_TRAJECTORY_HELP = (
+    "auto, a trajectory file, or a preset such as orbit or orbit:20: eloop, up, right, left, orbit,"
+    " spiral, lemniscate, forward, backward, strafe, rise, dolly-zoom, pan, tilt, roll, look-around,"
+    " zoom. May be repeated. A file is a WorldStereo camera.json, a nerfstudio transforms.json, or an"
+    " .npz or .json with w2c or c2w; the README has an example of each."
+)
 Trajectories = Annotated[
     list[str] | None,
     typer.Option(
-        "--trajectory",
-        "-t",
-        metavar="PRESET|FILE",
-        help="auto, a trajectory file, or a preset such as orbit or orbit:20: eloop, up, right, left, orbit,"
-        " spiral, lemniscate, forward, backward, strafe, rise, dolly-zoom, pan, tilt, roll, look-around,"
-        " zoom. May be repeated. A file is a WorldStereo camera.json, a nerfstudio transforms.json, or an"
-        " .npz or .json with w2c or c2w; the README has an example of each.",
-        show_default="auto",
+        "--trajectory", "-t", metavar="PRESET|FILE", help=_TRAJECTORY_HELP, show_default="the recipe's"
+    ),
+]
+SceneTrajectories = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trajectory", "-t", metavar="PRESET|FILE", help=_TRAJECTORY_HELP, show_default="the scene's own"
     ),
 ]
 DepthFile = Annotated[
@@ -69,9 +83,16 @@ FovDeg = Annotated[
     ),
 ]
 Prompt = Annotated[
-    str | None, typer.Option("--prompt", help="What the scene shows, for models that read text.")
+    str | None,
+    typer.Option(
+        "--prompt",
+        help="What the scene shows, for models that read text.",
+        show_default="the recipe's; an empty one stands for a still, evenly lit scene",
+    ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Makes runs repeatable.", show_default="0")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Makes runs repeatable.", show_default="the recipe's")
+]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where models run.")]
 FirstStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Begin at this stage.")]
 LastStage = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="End after this stage.")]

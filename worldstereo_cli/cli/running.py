@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from worldstereo_cli.cli.console import Console
-from worldstereo_cli.cli.tables import folder_table, plan_table
+from worldstereo_cli.cli.tables import folder_rows, folder_table, plan_table
 
 if TYPE_CHECKING:
     from worldstereo_cli.pipeline.folder import FolderEntry
@@ -117,8 +117,9 @@ def _print_folder(entries: list[FolderEntry], options: RunOptions, show: Show) -
         else:
             typer.echo(_result(entry.scene_dir, last))
     failed = [entry for entry in entries if entry.error is not None]
-    if not options.dry_run and not (show.quiet and not failed):
-        for line in folder_table(entries):
+    if failed or not (show.quiet or options.dry_run):
+        # Of a dry run nothing is done yet: what it would do is told above, and what it cannot do here.
+        for line in folder_rows(failed) if options.dry_run else folder_table(entries):
             typer.echo(line, err=True)
     done = next((entry.scene_dir for entry in entries if entry.report is not None), None)
     if not show.quiet and not options.dry_run and done is not None and not failed:

@@ -34,6 +34,8 @@ def scene_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     for name in (*STAGES, VIEW):
         yield _stage_line(name, facts[name])
     yield f"{'in all':<23}{'':>22}{facts['megabytes']:>7.0f} MB"
+    if "export_megabytes" in facts:
+        yield f"{'and its exports':<23}{'':>22}{facts['export_megabytes']:>7.0f} MB"
     for title, skipped in (
         ("lift", (*_SHOWN_ABOVE, "is_metric")),
         ("plan", _SHOWN_ABOVE),
@@ -115,8 +117,14 @@ def _cells(seconds: float, memory_mb: float, disk_mb: float) -> str:
 
 def folder_table(entries: Sequence[FolderEntry]) -> Iterator[str]:
     """Lay out what became of the photos of a folder."""
-    width = max(len(entry.photo.name) for entry in entries)
     failed = sum(entry.error is not None for entry in entries)
+    yield from folder_rows(entries)
+    yield f"{len(entries) - failed} of {len(entries)} photos done" + (f", {failed} failed" if failed else "")
+
+
+def folder_rows(entries: Sequence[FolderEntry]) -> Iterator[str]:
+    """Lay out what became of some photos of a folder."""
+    width = max((len(entry.photo.name) for entry in entries), default=0)
     for entry in entries:
         if entry.error is not None:
             yield f"{entry.photo.name:<{width}}  {'failed':>12}  {entry.error.problem}"
@@ -125,4 +133,3 @@ def folder_table(entries: Sequence[FolderEntry]) -> Iterator[str]:
             built = any(stage.state == "built" for stage in entry.report.stages)
             took = spoken(entry.report.seconds) if built else "unchanged"
             yield f"{entry.photo.name:<{width}}  {took:>12}  {entry.scene_dir}"
-    yield f"{len(entries) - failed} of {len(entries)} photos done" + (f", {failed} failed" if failed else "")

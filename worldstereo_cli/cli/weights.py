@@ -20,7 +20,8 @@ def weights_list() -> None:
 
     for status in list_weights():
         release = status.release
-        here = str(status.folder.model) if status.folder else f"{status.cached_bytes / 1e9:.1f} GB here"
+        partly = f"{status.cached_bytes / 1e9:.1f} GB of it in {status.cache}"
+        here = str(status.folder.model) if status.folder else partly
         typer.echo(f"{release.name:<24}{release.approximate_gb:>5.0f} GB  {release.own.licence:<12}{here}")
         typer.echo(f"{'':<24}{release.what}; needs {release.needs}")
         for source in (release.own, release.base):

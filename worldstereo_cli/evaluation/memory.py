@@ -71,33 +71,32 @@ class WrongFrameScore:
     """What one wrong frame among good ones does to the cloud."""
 
     kind: str
+    place: str
+    """Where in its round it stands: `middle`, or `last`, where it has the least to be held against."""
     f_score: float
     f_score_without: float
-    """When all frames are right."""
+    """When that frame is left out of the walk."""
     was_dropped: bool
 
 
 def score_wrong_frames(case: MemoryCase, num_rounds: int = 3) -> list[WrongFrameScore]:
-    """Put one wrong frame into the second round of a walk, once for each way to be wrong.
-
-    Its depth is 1.3 times too large, moved by a quarter of the picture, or noise; or the picture is noise.
-    """
+    """Put one wrong frame into the second round of a walk, once for each way to be wrong and each place."""
     short = case.shortened(num_rounds)
     seen = fused_points(case, [0, *(i for frames in short.rounds for i in frames)])
-    place = len(short.rounds[1]) // 2
-    frame = short.rounds[1][place]
+    last = len(short.rounds[1]) - 1
 
-    def grown(walk: MemoryCase, wrong: WrongFrame | None) -> tuple[float, bool]:
-        depth = DisturbedTruth(walk, Disturbance(), wrong)
-        history = grow_by_rounds(walk, depth)
-        return f_score(history[-1][0].cloud.points, seen)[2], place in history[1][1].numbers["dropped_frames"]
+    def grown(walk: MemoryCase, wrong: WrongFrame | None) -> tuple[float, list[int]]:
+        history = grow_by_rounds(walk, DisturbedTruth(walk, Disturbance(), wrong))
+        return f_score(history[-1][0].cloud.points, seen)[2], history[1][1].numbers["dropped_frames"]
 
-    right, _ = grown(short, None)
     scores = []
-    for kind in WRONG_KINDS:
-        walk = with_wrong_picture(short, frame) if kind == "picture" else short
-        f, dropped = grown(walk, WrongFrame(frame, kind))
-        scores.append(WrongFrameScore(kind, f, right, dropped))
+    for name, place in (("middle", (last + 1) // 2), ("last", last)):
+        frame = short.rounds[1][place]
+        without, _ = grown(short.without(frame), None)
+        for kind in WRONG_KINDS:
+            wrong = WrongFrame(frame, kind)
+            f, dropped = grown(with_wrong_picture(short, wrong), wrong)
+            scores.append(WrongFrameScore(kind, name, f, without, place in dropped))
     return scores
 
 

@@ -41,6 +41,10 @@ class MemoryCase:
         """Return the same walk with its first rounds only; the truth stays."""
         return replace(self, rounds=self.rounds[:num_rounds])
 
+    def without(self, frame: int) -> MemoryCase:
+        """Return the same walk past a frame; the truth stays."""
+        return replace(self, rounds=[[i for i in frames if i != frame] for frames in self.rounds])
+
 
 def read_seven_scenes(folder: Path, num_rounds: int = 8, width_px: int = 320) -> MemoryCase:
     """Read the 7-Scenes walk of the evaluation folder.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from worldstereo_cli.errors import InputError
 from worldstereo_cli.evaluation.parity_cameras import check_camera
@@ -49,6 +51,14 @@ class ParityReport:
         """Whether something was compared and nothing exceeds its tolerance."""
         compared = [f for f in self.files if f.deviations]
         return bool(compared) and not any(f.failures for f in compared)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON, which has no infinity: such a deviation is null there."""
+        files = [asdict(file) for file in self.files]
+        for deviation in (d for file in files for d in file["deviations"]):
+            if not isfinite(deviation["largest"]):
+                deviation["largest"] = None
+        return {"passed": self.passed, "files": files}
 
 
 def check_parity(folder: Path, *, progress: Progress = silent) -> ParityReport:

@@ -11,11 +11,14 @@ from torch import Tensor
 
 from worldstereo_cli.evaluation.memory_cases import MemoryCase
 from worldstereo_cli.geometry.cameras import Cameras
+from worldstereo_cli.geometry.images import crop_resize
 from worldstereo_cli.models.depth.protocol import DepthEstimate
 from worldstereo_cli.models.video.protocol import Clip, ClipRequest, ClipSize, ControlStyle
 
-WrongKind = Literal["scaled", "shifted", "noise", "picture"]
-WRONG_KINDS: tuple[WrongKind, ...] = ("scaled", "shifted", "noise", "picture")
+WrongKind = Literal["scaled", "shifted", "noise", "picture", "moved", "zoomed"]
+WRONG_KINDS: tuple[WrongKind, ...] = ("scaled", "shifted", "noise", "picture", "moved", "zoomed")
+"""Depth times 1.3, depth of elsewhere, depth of nothing; a picture of nothing; picture and depth of another
+direction, and of another lens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +107,37 @@ def _spoiled(depth_m: Float[Tensor, "h w"], kind: WrongKind, generator: torch.Ge
     match kind:
         case "scaled":
             return 1.3 * depth_m
-        case "shifted":
+        case "shifted" | "moved":
             return depth_m.roll(depth_m.shape[1] // 4, 1)
         case "noise":
             return depth_m.median() * torch.exp(0.5 * torch.randn(depth_m.shape, generator=generator))
         case "picture":
             return depth_m
+        case "zoomed":
+            return _enlarged(depth_m[None], nearest=True)[0]
 
 
-def with_wrong_picture(case: MemoryCase, frame: int) -> MemoryCase:
-    """Return the walk with one picture replaced by noise."""
-    images = case.images.clone()
-    images[frame] = torch.rand(images[frame].shape, generator=torch.Generator().manual_seed(frame))
+def with_wrong_picture(case: MemoryCase, wrong: WrongFrame) -> MemoryCase:
+    """Return the walk with the picture that a wrong frame has; its depth is left to the estimator."""
+    images, frame = case.images.clone(), wrong.frame
+    match wrong.kind:
+        case "picture":
+            images[frame] = torch.rand(images[frame].shape, generator=torch.Generator().manual_seed(frame))
+        case "moved":
+            images[frame] = images[frame].roll(images.shape[3] // 4, 2)
+        case "zoomed":
+            images[frame] = _enlarged(images[frame], nearest=False)
+        case "scaled" | "shifted" | "noise":
+            pass
     return replace(case, images=images)
+
+
+def _enlarged(image: Float[Tensor, "c h w"], *, nearest: bool) -> Float[Tensor, "c h w"]:
+    """Return the middle of an image, 1.3 times as large."""
+    height, width = image.shape[1:]
+    large = crop_resize(image[None], round(1.3 * width), round(1.3 * height), nearest=nearest)[0]
+    top, left = (large.shape[1] - height) // 2, (large.shape[2] - width) // 2
+    return large[:, top : top + height, left : left + width]
 
 
 def _recorded_at(cameras: Cameras, wanted: Cameras) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,15 @@ _SECTOR = math.cos(math.radians(60))
 _BELOW = 0.5
 """Sine of the angle under the horizontal from which a direction counts as downwards."""
 _FLAT = 0.02
-"""A window whose disparities deviate from a plane by less than this part shows a wall or a floor."""
+"""A window whose disparities deviate from a plane by less than this part shows a wall or a floor; that goes
+on as far as nothing strays from it by more."""
+_SURELY = 1 / 9
+"""A wall of which so many metres were seen goes on for `_SURELY` times as many more with odds of nine to one:
+who comes by at no special place sees any part of it alike. Gott, Implications of the Copernican principle for
+our future prospects, 1993, of durations."""
+_OVERHEAD = 0.5
+"""A photo whose upper border shows sky for more than this part was taken in the open. Of eight photos that
+were looked at, the six taken outdoors show 0.76 and more, the other two none."""
 _WINDOW_PX = 5
 
 
@@ -47,7 +56,7 @@ class OpenSpace:
     - and before every wall or floor that leaves the view on its side, each continued as a plane
       where it is no longer seen.
 
-    `before_walls` leaves out how far places are from the view.
+    `lookout` asks for less.
     """
 
     def __init__(self, view: CoarseView, surface: SurfaceDistance, required_m: float) -> None:
@@ -64,7 +73,7 @@ class OpenSpace:
         depth = view.depth_m.double().cpu().numpy()
         # An object that is one sample wide is as much in the way as its neighbours are not.
         self._depth = ndimage.minimum_filter(depth, 3)
-        self._border = _border(depth, view.sky.cpu().numpy(), view.camera)
+        self._border = _Border.found(depth, view.sky.cpu().numpy(), view.camera)
 
     def along(self, centres: Float[Tensor, "n 3"]) -> bool:
         """Tell whether a path, straight from centre to centre, stays in the open.
@@ -81,14 +90,20 @@ class OpenSpace:
 
     def open(self, places: Float[Tensor, "n 3"]) -> Bool[Tensor, n]:
         """Tell which places (world frame, metres) are open."""
-        return self.before_walls(places) & torch.from_numpy(self._near(self._local(places)))
+        local = self._local(places)
+        vouched = self._before(local, np.full(_SAMPLES, math.inf)) & self._near(local)
+        return self.in_sight(places) & torch.from_numpy(vouched)
 
-    def before_walls(self, places: Float[Tensor, "n 3"]) -> Bool[Tensor, n]:
-        """Tell which places (world frame, metres) are in sight, and before every wall and floor.
+    def lookout(self, places: Float[Tensor, "n 3"]) -> Bool[Tensor, n]:
+        """Tell which places (world frame, metres) are in sight, and before every wall that surely goes on.
 
-        These are continued beside the view, however far; nobody knows what else stands there.
+        Walls of a room do: they meet. A facade, a hedge or a row of trees in the open ends somewhere, and
+        is believed in only a short way beyond what was seen of it. How far places are from the view does
+        not matter; nobody knows what else stands there.
         """
-        return self.in_sight(places) & torch.from_numpy(self._before(self._local(places)))
+        border = self._border
+        surely_m = _SURELY * border.seen_m if border.in_the_open else np.full(_SAMPLES, math.inf)
+        return self.in_sight(places) & torch.from_numpy(self._before(self._local(places), surely_m))
 
     def in_sight(self, places: Float[Tensor, "n 3"]) -> Bool[Tensor, n]:
         """Tell which places (world frame, metres) keep clear of the cloud and are not behind it.
@@ -115,29 +130,36 @@ class OpenSpace:
         column, row = np.clip(u, 0, width - 1).astype(np.int64), np.clip(v, 0, height - 1).astype(np.int64)
         return inside, column, row
 
-    def _before(self, local: Array) -> Array:
-        """Tell which places lie before the walls and floors that leave the view, continued."""
-        points, normals, flat, sky, direction = self._border
+    def _before(self, local: Array, continued_m: Array) -> Array:
+        """Tell which places lie before the walls and floors that leave the view, continued.
+
+        Args:
+            local: Places, camera frame.
+            continued_m: How far beyond the border each of them goes on.
+        """
+        border = self._border
         inside = self._pixels(local)[0]
         # The camera stands on the positive side of every plane.
-        height = local @ normals.T - (points * normals).sum(-1)
-        foot = local[:, None] - height[..., None] * normals
+        height = local @ border.normals.T - (border.points * border.normals).sum(-1)
+        foot = local[:, None] - height[..., None] * border.normals
         # Where the plane is in view, and so is the place, the cloud tells what there is.
         known = inside[:, None] & self._pixels(foot)[0]
-        silent = _bearing(local, direction) <= _SECTOR
-        return np.asarray(((height >= self._required_m) | ~(flat & ~sky) | silent | known).all(axis=1))
+        silent = _bearing(local, border.direction) <= _SECTOR
+        beyond = np.linalg.norm(foot - border.points, axis=-1) > continued_m
+        free = (height >= self._required_m) | ~border.wall | silent | known | beyond
+        return np.asarray(free.all(axis=1))
 
     def _near(self, local: Array) -> Array:
         """Tell which places are near enough to what was seen."""
-        points, _, _, sky, direction = self._border
+        border = self._border
         inside = self._pixels(local)[0]
-        distance = np.linalg.norm(points, axis=-1)
-        outside = _outside(local, points)[:, None]
-        bearing = _bearing(local, direction)
+        distance = np.linalg.norm(border.points, axis=-1)
+        outside = _outside(local, border.points)[:, None]
+        bearing = _bearing(local, border.direction)
         trusted = outside * bearing <= TRUSTED_SHARE * distance
         lower = outside * _bearing(local, np.array([[0.0, 1.0]])).clip(0)
-        trusted &= (lower <= TRUSTED_BELOW * distance) | (direction[:, 1] <= _BELOW)
-        return np.asarray((trusted | sky | (bearing <= _SECTOR) | inside[:, None]).all(axis=1))
+        trusted &= (lower <= TRUSTED_BELOW * distance) | (border.direction[:, 1] <= _BELOW)
+        return np.asarray((trusted | border.sky | (bearing <= _SECTOR) | inside[:, None]).all(axis=1))
 
 
 def _bearing(local: Array, direction: Array) -> Array:
@@ -156,27 +178,55 @@ def _outside(local: Array, border: Array) -> Array:
     return np.asarray(np.sqrt(squared.clip(0).min(axis=1)))
 
 
-def _border(depth: Array, sky: Array, camera: Cameras) -> tuple[Array, Array, Array, Array, Array]:
-    """Fit a plane to the surface at places along the border.
+@dataclass(frozen=True, slots=True)
+class _Border:
+    """What leaves the view, at `_SAMPLES` places along its border; camera frame, metres."""
 
-    Returns:
-        Points, normals towards the camera, whether they are flat, whether they are sky, and their
-        directions from the image centre, all in camera coordinates.
-    """
-    height, width = depth.shape
-    inverse = np.linalg.inv(camera.intrinsics[0].double().cpu().numpy())
-    turn = np.linspace(0, 2 * math.pi, _SAMPLES, endpoint=False)
-    # From the centre of the image outwards until a side is met.
-    step = np.stack([np.cos(turn) * width, np.sin(turn) * height], -1)
-    step *= 0.5 / np.maximum(np.abs(np.cos(turn)), np.abs(np.sin(turn)))[:, None]
-    pixel = np.clip(step + np.array([0.5 * width, 0.5 * height]), 0, [width - 1, height - 1]).astype(int)
-    points, normals, flat = np.zeros((_SAMPLES, 3)), np.zeros((_SAMPLES, 3)), np.zeros(_SAMPLES, bool)
-    for i, (x, y) in enumerate(pixel):
-        normals[i], flat[i] = _plane(1 / depth, sky, inverse, (x, y))
-        points[i] = inverse @ [x + 0.5, y + 0.5, 1] * depth[y, x]
-    rays = np.column_stack([pixel + 0.5, np.ones(_SAMPLES)]) @ inverse.T
-    direction = rays[:, :2] / np.linalg.norm(rays[:, :2], axis=1, keepdims=True)
-    return points, normals, flat, sky[pixel[:, 1], pixel[:, 0]], direction
+    points: Array
+    normals: Array
+    """Of the plane at each place, towards the camera."""
+    wall: Array
+    """Whether the surface there is a plane."""
+    sky: Array
+    direction: Array
+    """From the centre of the image, (places, 2)."""
+    seen_m: Array
+    """How far a plane was seen, from its place towards the centre of the image."""
+
+    @property
+    def in_the_open(self) -> bool:
+        """Whether the photo shows sky rather than a ceiling, where its border shows either."""
+        return float(self.sky[self.direction[:, 1] < -_BELOW].mean()) > _OVERHEAD
+
+    @staticmethod
+    def found(depth: Array, sky: Array, camera: Cameras) -> _Border:
+        """Fit a plane to the surface at each place."""
+        height, width = depth.shape
+        inverse = np.linalg.inv(camera.intrinsics[0].double().cpu().numpy())
+        turn = np.linspace(0, 2 * math.pi, _SAMPLES, endpoint=False)
+        centre = np.array([0.5 * width, 0.5 * height])
+        # From the centre of the image outwards until a side is met.
+        step = np.stack([np.cos(turn) * width, np.sin(turn) * height], -1)
+        step *= 0.5 / np.maximum(np.abs(np.cos(turn)), np.abs(np.sin(turn)))[:, None]
+        pixel = np.clip(step + centre, 0, [width - 1, height - 1]).astype(int)
+        points, normals, seen_m = np.zeros((_SAMPLES, 3)), np.zeros((_SAMPLES, 3)), np.zeros(_SAMPLES)
+        wall = np.zeros(_SAMPLES, bool)
+        for i, (x, y) in enumerate(pixel):
+            normals[i], wall[i] = _plane(1 / depth, sky, inverse, (x, y))
+            inwards = np.linspace(pixel[i] + 0.5, centre, max(width, height), endpoint=False)
+            column, row = inwards.astype(int).T
+            rays = np.column_stack([column + 0.5, row + 0.5, np.ones(len(row))]) @ inverse.T
+            met = rays * depth[row, column][:, None]
+            points[i] = met[0]
+            way_m = np.linalg.norm(met - met[0], axis=1)
+            strays_m = np.abs((met - met[0]) @ normals[i])
+            on_plane = strays_m <= _FLAT * (np.linalg.norm(met[0]) + way_m)
+            on_plane &= ~sky[row, column]
+            seen_m[i] = way_m[max(int(on_plane.cumprod().sum()) - 1, 0)]
+        rays = np.column_stack([pixel + 0.5, np.ones(_SAMPLES)]) @ inverse.T
+        direction = rays[:, :2] / np.linalg.norm(rays[:, :2], axis=1, keepdims=True)
+        is_sky = sky[pixel[:, 1], pixel[:, 0]]
+        return _Border(points, normals, wall & ~is_sky, is_sky, direction, seen_m)
 
 
 def _plane(disparity: Array, sky: Array, inverse_k: Array, at: tuple[int, int]) -> tuple[Array, bool]:

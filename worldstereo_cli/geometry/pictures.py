@@ -29,16 +29,34 @@ def continues_picture(
     Returns:
         True also where too little is common to tell.
     """
+    value = picture_correlation(picture, reference, common)
+    return value is None or value >= _MIN_CORRELATION
+
+
+def picture_correlation(
+    picture: Float[Tensor, "3 h w"], reference: Float[Tensor, "3 h w"], common: Bool[Tensor, "h w"]
+) -> float | None:
+    """Return the correlation of the grey values of blocks of eight pixels, as `continues_picture` takes it.
+
+    Args:
+        picture: sRGB in [0, 1].
+        reference: Likewise.
+        common: Where they are to be compared.
+
+    Returns:
+        1 for pictures that hardly differ, even if nothing in them correlates; None where too little is
+        common to tell.
+    """
     grey, other = (p.mean(0) for p in (picture, reference))
     weight = _blocks(common.float())
     full = weight > 0.5
     if int(full.sum()) < _MIN_BLOCKS:
-        return True
+        return None
+    if float((grey - other).abs()[common].mean()) < _MIN_DIFFERENCE:
+        return 1.0
     a, b = (_blocks(g * common)[full] / weight[full] for g in (grey, other))
     a, b = a - a.mean(), b - b.mean()
-    correlation = float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-9))
-    difference = float((grey - other).abs()[common].mean())
-    return correlation >= _MIN_CORRELATION or difference < _MIN_DIFFERENCE
+    return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-9))
 
 
 def _blocks(values: Float[Tensor, "h w"]) -> Float[Tensor, "y x"]:

@@ -1,8 +1,10 @@
 """The first path of a plan: to one side and to the other, as people do who open a scene.
 
-How far there is room on each side is found first. Where a wall ends the way, the head makes up for it:
-it turns by the whole arc to both sides, inwards as from the end of the whole way, and outwards at what
-is near beside it, which from there would be ahead.
+How far there is room on each side is found first. It goes past what is only supposed to be there, such as
+a street's facades continued towards the camera: people who look at the scene will do so, too, and see
+black where no frame was. Where the wall of a room ends the way, the head makes up for it: it turns by the
+whole arc to both sides, inwards as from the end of the whole way, and outwards at what is near beside it,
+which from there would be ahead.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ _STEPS = 128
 
 
 def room_to_sway(anchor: Anchor, space: OpenSpace, arc_rad: float) -> float:
-    """Return how far an orbit gets that starts at the photo and keeps before all walls.
+    """Return how far an orbit gets that starts at the photo, before a surface that is there ends it.
 
     Args:
         anchor: The photo; the orbit is about its pivot.
@@ -37,7 +39,7 @@ def room_to_sway(anchor: Anchor, space: OpenSpace, arc_rad: float) -> float:
     step_m = space.step_m(orbit_right(anchor, arc_rad, torch.linspace(0, 1, _STEPS + 1)).centres)
     pieces = math.ceil(abs(arc_rad) * anchor.median_depth_m / _STEPS / step_m)
     progress = torch.linspace(0, 1, _STEPS * pieces + 1, dtype=torch.float64)
-    free = space.before_walls(orbit_right(anchor, arc_rad, progress).centres)
+    free = space.lookout(orbit_right(anchor, arc_rad, progress).centres)
     reached = int(free.long().cumprod(0).sum()) - 1
     return max(reached // pieces, 0) / _STEPS
 

@@ -22,6 +22,7 @@ _BASE_PATTERNS = (
     "text_encoder/config.json", "text_encoder/*.safetensors", "text_encoder/*.index.json",
     "image_encoder/config.json", "image_encoder/*.safetensors", "image_processor/*.json",
 )  # fmt: skip
+_NO_RELEASE = "Put it there, or let base_model in config.json name a folder or a cached model that has it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,13 @@ class WeightsFolder:
         for folder in (self.model, self.base):
             if (folder / part).exists():
                 return folder / part
+        places = f"neither in {self.model} nor in {self.base}"
+        if self.base == self.model:
+            places = f"not in {self.model}"
+        pull = f"worldstereo weights pull {self.name}"
         raise BackendError(
-            f"{self.name} needs {part}, which is neither in {self.model} nor in {self.base}.",
-            remedy=f"worldstereo weights pull {self.name}",
+            f"{self.name} needs {part}, which is {places}.",
+            remedy=pull if self.name in RELEASES else _NO_RELEASE,
         )
 
 
@@ -92,6 +97,8 @@ class WeightsStatus:
     release: Release
     cached_bytes: int
     """Of the needed files, those that are here."""
+    cache: Path
+    """Where they are, or will be."""
     folder: WeightsFolder | None
     """None until everything is here."""
 
@@ -140,7 +147,8 @@ def list_weights(cache: Path | None = None) -> list[WeightsStatus]:
             path.resolve() for source in (release.own, release.base) for path in cached_files(source, cache)
         }
         size = sum(path.stat().st_size for path in files)
-        statuses.append(WeightsStatus(release, size, complete_folder(release, cache)))
+        place = cached_repo(release.own.repo, cache).parent
+        statuses.append(WeightsStatus(release, size, place, complete_folder(release, cache)))
     return statuses
 
 

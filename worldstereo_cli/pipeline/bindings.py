@@ -23,16 +23,19 @@ from worldstereo_cli.artifacts.manifest import (
 )
 from worldstereo_cli.artifacts.trajectory import parse_trajectory
 from worldstereo_cli.errors import ArtifactError, InputError
+from worldstereo_cli.pipeline.estimate import ClipCost
 from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE
 from worldstereo_cli.pipeline.reuse import (
     CUT_SHORT,
     FORCED,
     STAGES,
+    VIEW,
     Decision,
     Expectation,
     Selection,
     reason_to_build,
 )
+from worldstereo_cli.pipeline.scene_file import SceneFile
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import Recipe, generate_section, round_section
 
@@ -93,14 +96,33 @@ def decide(selection: Selection, binding: Binding, owed: Mapping[str, str]) -> l
     return decisions
 
 
-def view_digest(binding: Binding) -> str:
-    """Return a digest of what page and flythrough are made from."""
+def view_digest(scene_dir: Path, recipe: Recipe) -> str:
+    """Return a digest of what page and flythrough are made from.
+
+    Raises:
+        ArtifactError: A stage that they are made from is not finished.
+    """
     made_from = {
         "code": _VIEW_CODE,
-        "recipe": binding.recipe.view.model_dump(mode="json"),
-        "stages": [Manifest.read(binding.scene_dir / name, name).digest for name in ("plan", "reconstruct")],
+        "recipe": recipe.view.model_dump(mode="json"),
+        "stages": [Manifest.read(scene_dir / name, name).digest for name in ("plan", "reconstruct")],
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def require_view(scene_dir: Path) -> None:
+    """See that page and flythrough show the splats that are there.
+
+    Raises:
+        ArtifactError: They do not, or there is no finished scene.
+    """
+    record = SceneFile.read(scene_dir)
+    shown = record.stages.get(VIEW, {})
+    if shown.get("made_from") != view_digest(scene_dir, record.recipe) or shown.get("state") != "done":
+        raise ArtifactError(
+            f"{VIEWER_PAGE} and {FLYTHROUGH} of {scene_dir} do not show the splats that are there now.",
+            remedy=f"worldstereo reconstruct {scene_dir}   writes them anew.",
+        )
 
 
 def finished_rounds(scene_dir: Path) -> set[tuple[str, int]]:
@@ -210,8 +232,8 @@ def check_rasterizer(device: str) -> None:
     check_rasterizer(device)
 
 
-def clip_cost(recipe: Recipe, device: str) -> tuple[float, float] | None:
-    """Return what a model takes for one path: seconds, and 10^6 bytes of the host; None for `warp`.
+def clip_cost(recipe: Recipe, device: str) -> ClipCost | None:
+    """Return what a model takes for one path; None for `warp`.
 
     What it takes of a GPU is told by `check_backends`.
 
@@ -229,8 +251,10 @@ def clip_cost(recipe: Recipe, device: str) -> tuple[float, float] | None:
     if not isinstance(backend, WorldStereoBackend):
         raise TypeError(f"Expected a model, got {type(backend).__name__}.")
     long_side = recipe.lift.long_side_px
-    plan = backend.plan(backend.clip_size(long_side, long_side * 2 // 3))
-    return plan.seconds, plan.peak_bytes / 1e6 if device == "cpu" else _HOST_MB
+    size = backend.clip_size(long_side, long_side * 2 // 3)
+    plan = backend.plan(size)
+    memory_mb = plan.peak_bytes / 1e6 if device == "cpu" else _HOST_MB
+    return ClipCost(size.num_frames, plan.seconds, memory_mb)
 
 
 def build(name: str, binding: Binding, device: str, progress: Progress, *, anew: bool = False) -> Manifest:

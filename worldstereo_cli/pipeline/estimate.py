@@ -29,6 +29,17 @@ _SMALLER = (0.75, 0.5, 0.375, 0.25, 0.125)
 
 
 @dataclass(frozen=True, slots=True)
+class ClipCost:
+    """What a frame backend that is a model says of one path."""
+
+    num_frames: int
+    """The model's own, whatever the recipe says."""
+    seconds: float
+    memory_mb: float
+    """Of the host."""
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """How much a recipe asks for."""
 
@@ -41,8 +52,8 @@ class Workload:
     recipe: Recipe
     rounds_kept: int = 0
     """Of the paths, those whose frames are there already."""
-    clip: tuple[float, float] | None = None
-    """Of a frame backend that is a model: seconds of one path, and memory of the host in 10^6 bytes."""
+    clip: ClipCost | None = None
+    """Of one path, where the frame backend is a model."""
 
     @property
     def megapixels(self) -> float:
@@ -70,6 +81,10 @@ class Workload:
             recipe,
         )
 
+    def by_model(self, clip: ClipCost) -> Workload:
+        """Describe the same paths, made by a model."""
+        return replace(self, clip=clip, num_frames=clip.num_frames)
+
     def with_recipe(self, recipe: Recipe) -> Workload:
         """Describe the same photo with another recipe."""
         factor = min(1.0, recipe.lift.long_side_px / max(self.width_px, self.height_px))
@@ -77,7 +92,7 @@ class Workload:
             self,
             width_px=max(1, round(self.width_px * factor)),
             height_px=max(1, round(self.height_px * factor)),
-            num_frames=recipe.generate.num_frames,
+            num_frames=self.clip.num_frames if self.clip else recipe.generate.num_frames,
             recipe=recipe,
         )
 
@@ -111,7 +126,7 @@ def _generate(work: Workload) -> Estimate:
     memory_mb, disk_mb = 430 + 35 * mp * frames, (40 + 9 * new) * mp
     if work.clip is None:
         return Estimate(0.5 + 1.15 * mp * new, memory_mb, disk_mb)
-    return Estimate(rounds * work.clip[0], max(memory_mb, work.clip[1]), disk_mb)
+    return Estimate(rounds * work.clip.seconds, max(memory_mb, work.clip.memory_mb), disk_mb)
 
 
 def _view(work: Workload) -> Estimate:

@@ -88,9 +88,11 @@ def run_folder(
         jobs: Photos at once; they share the processor's cores.
 
     Raises:
-        InputError: The folder holds no photos, names clash, or `out` is a scene or a file.
+        InputError: The folder holds no photos, names clash, `out` is a scene or a file, or a depth file is
+            given, which is of one photo.
     """
     _refuse_place(out)
+    _refuse_depth_file(folder, options)
     jobs_left = _Jobs(recipe, options, max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None)
 
     def one(photo: Path) -> FolderEntry:
@@ -108,6 +110,14 @@ def run_folder(
             pool.shutdown(wait=False, cancel_futures=True)
             jobs_left.stop()
             raise
+
+
+def _refuse_depth_file(folder: Path, options: RunOptions) -> None:
+    if options.depth_file is not None:
+        raise InputError(
+            f"{options.depth_file} is the depth of one photo, and {folder} is a folder.",
+            remedy="Run each photo that has a depth file alone.",
+        )
 
 
 def _refuse_place(out: Path) -> None:

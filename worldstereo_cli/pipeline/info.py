@@ -10,7 +10,7 @@ from typing import Any
 from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest
 from worldstereo_cli.artifacts.scene import scale_source
 from worldstereo_cli.errors import ArtifactError, BackendError
-from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE
+from worldstereo_cli.pipeline.place import EXPORTS, FLYTHROUGH, VIEWER_PAGE
 from worldstereo_cli.pipeline.reuse import STAGES, VIEW
 from worldstereo_cli.pipeline.scene_file import SceneFile
 
@@ -39,8 +39,11 @@ def describe_scene(scene_dir: Path) -> dict[str, Any]:
         "photo": record.input.get("path", "unknown"),
         "recipe": record.recipe.name,
         "seed": record.recipe.seed,
-        "megabytes": _megabytes(scene_dir),
     }
+    # Exports are copies for others: the scene itself does without.
+    exports = scene_dir / EXPORTS
+    facts["megabytes"] = _megabytes(scene_dir, but=exports)
+    facts |= {"export_megabytes": _megabytes(exports)} if exports.is_dir() else {}
     for name, found in _up_to_date(manifests).items():
         facts[name] = _describe_stage(scene_dir / name, found, record.stages.get(name, {}))
     facts[VIEW] = _describe_view(scene_dir, record.stages.get(VIEW, {}))
@@ -132,8 +135,10 @@ def _frame_maker(backend: str) -> str:
         return f"{backend} (no longer here, licence not known)"
 
 
-def _megabytes(root: Path) -> float:
-    return round(sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) / 1e6, 1)
+def _megabytes(root: Path, but: Path | None = None) -> float:
+    """Return the size of all files in a directory, leaving out those in one part of it."""
+    files = [path for path in root.rglob("*") if path.is_file() and (but is None or but not in path.parents)]
+    return round(sum(path.stat().st_size for path in files) / 1e6, 1)
 
 
 def _json(path: Path) -> dict[str, Any]:

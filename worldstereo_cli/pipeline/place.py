@@ -15,6 +15,8 @@ from worldstereo_cli.pipeline.scene_file import SCENE_FILE
 
 VIEWER_PAGE = "viewer.html"
 FLYTHROUGH = "flythrough.mp4"
+EXPORTS = "export"
+"""Where exports go, unless told."""
 
 _LOCK = ".lock"
 
@@ -95,9 +97,11 @@ def _locked(scene_dir: Path) -> FileLock:
         ) from error
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(
-            f"{scene_dir} cannot be written: {reason}.", remedy="Choose another place with --out."
-        ) from error
+        # Of the commands on a scene that is there, most have no --out.
+        remedy = "Choose another place with --out."
+        if is_scene(scene_dir):
+            remedy = "Make it writable, or copy the scene to where it is."
+        raise InputError(f"{scene_dir} cannot be written: {reason}.", remedy=remedy) from error
     return lock
 
 

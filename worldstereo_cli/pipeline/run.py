@@ -246,7 +246,8 @@ class _Run:
             size = photo_size(self.binding.photo, recipe.lift.long_side_px)
         else:
             size = tuple(Manifest.read(scene / "lift", "lift").facts["size_px"])
-        return replace(Workload.of(recipe, size), clip=bindings.clip_cost(recipe, self.device))
+        work, clip = Workload.of(recipe, size), bindings.clip_cost(recipe, self.device)
+        return work if clip is None else work.by_model(clip)
 
     def _reason_to_show(self, decisions: list[Decision]) -> str | None:
         outputs = (VIEWER_PAGE, FLYTHROUGH)
@@ -262,7 +263,7 @@ class _Run:
             return "the last run was cut short"
         return (
             None
-            if entry.get("made_from") == bindings.view_digest(self.binding)
+            if entry.get("made_from") == bindings.view_digest(self.binding.scene_dir, self.binding.recipe)
             else "settings or version changed"
         )
 
@@ -297,7 +298,7 @@ class _Run:
         elif known.get("state") == "done":
             entry = known
         if report.name == VIEW:
-            entry["made_from"] = bindings.view_digest(self.binding)
+            entry["made_from"] = bindings.view_digest(self.binding.scene_dir, self.binding.recipe)
         if report.name == "lift" and self.binding.photo is not None:
             self.record.input = _input(self.binding.photo, self.binding)
             self.record.world = dict(facts["world"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from worldstereo_cli.geometry.agreed_depth import agreed_depth
 from worldstereo_cli.geometry.align import Alignment, Overlap, near_edge, trusted_overlap
 from worldstereo_cli.geometry.align_clip import ClipEstimates, align_clip
 from worldstereo_cli.geometry.cameras import Cameras
+from worldstereo_cli.geometry.clip_pictures import odd_pictures
 from worldstereo_cli.geometry.far import shell_depth
 from worldstereo_cli.geometry.pictures import continues_picture
 from worldstereo_cli.geometry.point_render import PointRender
@@ -113,17 +114,19 @@ def estimated_depth(
     wanted = [i for i in range(count) if not known[i] and not wrong[i]]
     estimates = _estimates(clip, wanted, make_backend)
     lines = _lines(clip, estimates)
-    good = [i for i, line in lines.items() if line.holds]
-    own = [_own_word(estimates[i], lines[i]) for i in good]
+    own = {i: _own_word(estimates[i], line) for i, line in lines.items() if line.holds}
+    odd = _odd(clip, own, known)
+    good = [i for i in own if i not in odd]
     depth, witness = clip.control.depth_m.clone(), clip.control.depth_m[:0]
     if good:
-        witness = agreed_depth(clip.cameras[good], torch.stack(own))
+        witness = agreed_depth(clip.cameras[good], torch.stack([own[i] for i in good]))
     evidence = depth.clone()
     for i, aligned in zip(good, witness, strict=True):
         hole = clip.control.hole[i]
         depth[i] = torch.where(hole, _with_sky(clip, i, estimates[i], aligned), depth[i])
         evidence[i] = _evidence(depth[i], aligned)
-    report = [_described(i, line) for i, line in lines.items()]
+    unlike = "the picture does not show what the other frames show"
+    report = [_described(i, replace(line, problem=unlike) if i in odd else line) for i, line in lines.items()]
     report += [
         {"frame": i, "problem": "the picture does not show what the cloud shows"}
         for i in range(count)
@@ -136,6 +139,18 @@ def estimated_depth(
     cameras = clip.cameras[[good[k] for k in kept]]
     report = sorted(report, key=lambda entry: entry["frame"])
     return FrameDepth(depth, evidence, witness[kept], cameras, report, dropped)
+
+
+def _odd(clip: ClipPictures, own: dict[int, Float[Tensor, "h w"]], known: list[bool]) -> list[int]:
+    """Return frames whose picture does not show what the others of the clip show of the same surface."""
+    compared = [i for i in range(len(known)) if known[i] or i in own]
+    if len(compared) < 2:
+        return []
+    depth = torch.stack([own[i] if i in own else clip.control.depth_m[i] for i in compared])
+    hole_frac = clip.control.hole[compared].float().mean((1, 2)).tolist()
+    sure = [known[i] for i in compared]
+    odd = odd_pictures(clip.cameras[compared], clip.frames[compared], depth, hole_frac, sure)
+    return [compared[k] for k in odd]
 
 
 def _may_vote(clip: ClipPictures, i: int, own_m: Float[Tensor, "h w"]) -> bool:

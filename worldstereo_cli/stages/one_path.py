@@ -16,6 +16,9 @@ SHRINK = 2 / 3
 MOST_SHRINKS = 5
 """After five times two thirds, a path is an eighth of what was asked: not worth a round."""
 
+MOST_WAY_M = 1e6
+"""Farther away, single precision is more than six centimetres: no place to look at a photo from."""
+
 
 @dataclass(frozen=True, slots=True)
 class PathFacts:
@@ -81,6 +84,12 @@ def _path_from_file(file: Path, request: TrajectoryRequest, flight: Flight) -> t
     trajectory = read_trajectory(file, photo)
     scaled = scaled_translations(trajectory.cameras, flight.recipe.scale)
     cameras = rebased(scaled, photo.world_from_camera[0]).cropped_to(photo.width_px, photo.height_px)
+    farthest_m = float((cameras.centres - cameras.centres[0]).double().norm(dim=-1).max())
+    if not farthest_m <= MOST_WAY_M:
+        raise InputError(
+            f"{file} leads {farthest_m:.2g} m away from the photo.",
+            remedy="Say what its unit is: --set plan.scale=0.001 for millimetres, for example.",
+        )
     closest = closest_m(cameras, flight)
     note = f"read as {trajectory.convention}"
     if closest < flight.required_m:

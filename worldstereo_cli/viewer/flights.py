@@ -22,8 +22,8 @@ from worldstereo_cli.viewer.contents import SceneContents
 _COARSE_PX = 192
 _LOOKS = 9
 """Pictures along a path that are looked at for holes."""
-_PARTS = tuple(0.05 * step for step in range(1, 20))
-"""Parts of a path's motion that are tried."""
+_PARTS = tuple(0.05 * step for step in range(19, 0, -1))
+"""Parts of a path's motion that are tried, until one will do."""
 
 
 class UnseenShare:
@@ -48,8 +48,8 @@ class UnseenShare:
         """
         if self.most(path) <= most:
             return path
-        parts = [part for part in _PARTS if self.most(scale_motion(path, part)) <= most]
-        return scale_motion(path, max(parts, default=min(_PARTS)))
+        parts = (part for part in _PARTS if self.most(scale_motion(path, part)) <= most)
+        return scale_motion(path, next(parts, _PARTS[-1]))
 
 
 def paths_to_fly(contents: SceneContents, max_unseen: float) -> list[NamedPath]:

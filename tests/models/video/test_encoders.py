@@ -142,3 +142,33 @@ def test_the_text_encoder_is_gone_when_the_prompts_are_there(
     finally:
         gc.enable()
     assert embedded.shape == (2, 8, 10)
+
+
+def test_two_runs_may_embed_the_same_prompt_at_once(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    def overtaken(tensors, path):
+        save_file(tensors, path)
+        if not begun:
+            begun.append(path)
+            encoder(base).encode(["a room"])
+
+    monkeypatch.setattr(encoders, "save_file", overtaken)
+    embedded = encoder(base).encode(["a room"])
+    assert begun
+    assert torch.equal(encoder(base).encode(["a room"]), embedded)
+    assert len(list((base.parent / "cache").iterdir())) == 1, "one entry, and no drafts"
+
+
+def test_weights_that_were_replaced_embed_anew(base: Path) -> None:
+    before = encoder(base).encode(["a room"])
+    weights = base / "text_encoder/model.safetensors"
+    save_file({name: 2 * value for name, value in load_file(weights).items()}, weights)
+    assert not torch.equal(encoder(base).encode(["a room"]), before)
+
+
+def test_a_cache_that_cannot_be_written_is_told(base: Path) -> None:
+    (base.parent / "cache").write_text("in the way")
+    with pytest.raises(BackendError, match="cannot be kept in") as caught:
+        encoder(base).encode(["a room"])
+    assert "HOME" in caught.value.remedy

@@ -1,5 +1,6 @@
 """Parity is checked against whatever references there are, and a wrong number does not pass."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,11 @@ def test_not_a_number_fails(tmp_path: Path) -> None:
 
     name = "transformer_memory.safetensors"
     _copy(NUMBERS / name, tmp_path / name, spoil)
-    assert not check_parity(tmp_path).passed
+    report = check_parity(tmp_path)
+    assert not report.passed
+    told = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert not told["passed"]
+    assert [d["name"] for d in told["files"][0]["deviations"] if d["largest"] is None]
 
 
 def test_a_folder_without_references_is_refused(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -154,13 +156,27 @@ class PromptEncoder:
         identity = [clean_prompt(prompt), *settings, str(self._encoder.resolve())]
         if config.is_file():
             identity.append(sha256(config.read_bytes()).hexdigest())
+        # Of a folder whose weights were replaced, what the old ones made is of no use.
+        for weights in sorted(self._encoder.glob("*.safetensors")):
+            status = weights.stat()
+            identity.append(f"{weights.name} {status.st_size} {status.st_mtime_ns}")
         return self._cache / f"{sha256(chr(0).join(identity).encode()).hexdigest()[:32]}.safetensors"
 
     def _store(self, path: Path, embedding: Float[Tensor, "t e"]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".draft")
-        save_file({"embedding": embedding.cpu().contiguous()}, draft)
-        draft.replace(path)
+        # Photos of a folder are run side by side, and have the same neutral prompt.
+        draft = path.with_name(f"{path.stem}-{uuid4().hex}.draft")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({"embedding": embedding.cpu().contiguous()}, draft)
+            draft.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise BackendError(
+                f"The embedded prompt cannot be kept in {path.parent}: {error}",
+                remedy="Make room there, or set HOME to a folder that can be written.",
+            ) from error
+        finally:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
 
     def _load(self, prompt: str) -> Float[Tensor, "t e"]:
         path = self._entry(prompt)

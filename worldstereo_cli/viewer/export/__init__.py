@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from worldstereo_cli.artifacts.manifest import Manifest, clear_drafts, discard, put_in_place
+from worldstereo_cli.artifacts.manifest import Manifest, clear_drafts, discard, put_in_place, read_chain
 from worldstereo_cli.errors import ArtifactError, InputError
 from worldstereo_cli.viewer.contents import SPLATS
 
@@ -29,7 +29,7 @@ def export_scene(
 
     Args:
         scene_dir: A finished scene.
-        formats: Keys of `TARGETS`.
+        formats: Keys of `TARGETS`; one that is named twice is written once.
         out_dir: Made if it is not there.
         overwrite: Replace files of an earlier export. Without it nothing that exists is touched.
 
@@ -37,10 +37,11 @@ def export_scene(
         What was written, in the order of `formats`.
 
     Raises:
-        InputError: An unknown format, no format, or a file that exists.
-        ArtifactError: The scene is not finished.
+        InputError: An unknown format, no format, a file that exists, or a place that cannot be made.
+        ArtifactError: The scene is not finished, or a stage was made anew since.
         BackendError: A library that a format needs does not load.
     """
+    formats = list(dict.fromkeys(formats))
     unknown = [f for f in formats if f not in TARGETS]
     if unknown or not formats:
         problem = f"There is no export format {unknown[0]!r}." if unknown else "No export format was named."
@@ -53,7 +54,14 @@ def export_scene(
             remedy="Pass --overwrite, or another directory with --out.",
         )
     Manifest.read(scene_dir / "reconstruct", "reconstruct")
-    out_dir.mkdir(parents=True, exist_ok=True)
+    # Files of one scene that were made from two plans would not fit each other.
+    read_chain(scene_dir, ("lift", "plan", "generate", "reconstruct"))
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{out_dir} cannot be a directory: {error.strerror}.", remedy="Choose another place with --out."
+        ) from error
     for name, target in zip(formats, targets, strict=True):
         _export(name, scene_dir, target)
     return targets
