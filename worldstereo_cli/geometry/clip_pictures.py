@@ -49,7 +49,8 @@ def odd_pictures(
     pictures = crop_resize(frames, width, height)
     depth = crop_resize(depth_m[:, None], width, height, nearest=True)[:, 0]
     # Of two ways to compare, the kinder: where one frame's depth is wrong, its picture may be right.
-    likeness = torch.fmax(found := _likeness(small, pictures, depth), found.T)
+    one_way = _likeness(small, pictures, depth)
+    likeness = torch.fmax(one_way, one_way.T)
     best = likeness.nan_to_num(-torch.inf).amax(1)
     usual = float(best[best.isfinite()].median()) if bool(best.isfinite().any()) else 1.0
     alike = likeness >= min(_ENOUGH, max(_LEAST, 1 - _SPREAD * (1 - usual)))
