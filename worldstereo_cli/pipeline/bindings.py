@@ -41,7 +41,7 @@ from worldstereo_cli.recipe import Recipe, generate_section, round_section
 
 _HOST_MB = 4000.0
 """What the host gives a model on a GPU: libraries, and a part of the weights while they are loaded."""
-_VIEW_CODE = 3
+_VIEW_CODE = 4
 """Raised when page or flythrough come out differently from the same splats."""
 
 
