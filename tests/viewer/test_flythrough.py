@@ -23,7 +23,7 @@ from worldstereo_cli.geometry.rigid import rotation_about
 from worldstereo_cli.progress import silent
 from worldstereo_cli.recipe import ViewRecipe
 from worldstereo_cli.viewer.contents import SceneContents
-from worldstereo_cli.viewer.flights import UnseenShare, paths_to_fly
+from worldstereo_cli.viewer.flights import Shown, UnseenShare, paths_to_fly
 from worldstereo_cli.viewer.flythrough import Leg, film, plan_legs, write_flythrough
 
 ANCHOR = Anchor(scenes.camera(96, 65), 4.0)
@@ -174,7 +174,7 @@ def test_what_drawing_raises_is_not_blamed_on_the_encoder(tmp_path: Path) -> Non
 def test_the_flythrough_of_a_scene_opens_on_the_photo(scene_dir: Path, tmp_path: Path) -> None:
     recipe = ViewRecipe(flythrough_fps=6, flythrough_seconds=1, flythrough_long_side_px=96)
     path = tmp_path / "flythrough.mp4"
-    write_flythrough(scene_dir, path, recipe, device="cpu", progress=silent)
+    write_flythrough(Shown.read(scene_dir, recipe), path, recipe, device="cpu", progress=silent)
     about, decoded = read(path)
     assert about["size"] == (96, 64)
     assert len(decoded) == 6

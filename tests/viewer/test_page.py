@@ -26,7 +26,7 @@ from worldstereo_cli.pipeline.bindings import show
 from worldstereo_cli.progress import silent
 from worldstereo_cli.recipe import Recipe, ViewRecipe, override_recipe
 from worldstereo_cli.viewer.contents import About, SceneContents
-from worldstereo_cli.viewer.flights import paths_to_fly
+from worldstereo_cli.viewer.flights import Shown, paths_to_fly
 from worldstereo_cli.viewer.flythrough import plan_legs
 from worldstereo_cli.viewer.live import fill, serve, unit_m, viser_server
 from worldstereo_cli.viewer.overlay import overlay
@@ -78,7 +78,7 @@ def fit_blur(contents: SceneContents) -> torch.Tensor:
 
 
 def test_the_page_holds_the_splats_where_and_as_they_are(scene_dir: Path, tmp_path: Path) -> None:
-    facts = write_page(scene_dir, tmp_path / "viewer.html", ViewRecipe())
+    facts = write_page(Shown.read(scene_dir, ViewRecipe()), tmp_path / "viewer.html")
     page = (tmp_path / "viewer.html").read_text()
     splats = read_splats(scene_dir / "reconstruct/splats.ply")
     assert facts.num_splats == len(splats) == 96 * 64
@@ -118,7 +118,7 @@ def test_tiny_and_huge_scenes_keep_the_shape_of_their_splats(scene_dir: Path) ->
 
 
 def test_the_page_opens_at_the_photo_and_draws_the_paths(scene_dir: Path, tmp_path: Path) -> None:
-    write_page(scene_dir, tmp_path / "viewer.html", ViewRecipe())
+    write_page(Shown.read(scene_dir, ViewRecipe()), tmp_path / "viewer.html")
     embedded = Embedded.of((tmp_path / "viewer.html").read_text())
     contents = SceneContents.read(scene_dir)
     assert np.allclose(embedded.one("SetCameraPositionMessage")["position"], 0)
@@ -139,7 +139,7 @@ def test_the_page_opens_at_the_photo_and_draws_the_paths(scene_dir: Path, tmp_pa
 
 
 def test_the_page_is_sealed_against_the_network(scene_dir: Path, tmp_path: Path) -> None:
-    write_page(scene_dir, tmp_path / "viewer.html", ViewRecipe())
+    write_page(Shown.read(scene_dir, ViewRecipe()), tmp_path / "viewer.html")
     page = (tmp_path / "viewer.html").read_text()
     assert "<title>ball &amp; wall - worldstereo</title>" in page
     policy = re.search(r'<head><meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
@@ -178,7 +178,7 @@ def test_what_shows_least_is_left_out_of_a_page_that_would_be_too_large(scene_di
 
 def test_an_unfinished_scene_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="reconstruct"):
-        write_page(tmp_path, tmp_path / "viewer.html", ViewRecipe())
+        show(tmp_path, Recipe(), "cpu", silent)
     assert not (tmp_path / "viewer.html").exists()
 
 
@@ -224,7 +224,7 @@ def overlaid(contents: SceneContents) -> dict[str, Any]:
 
 
 def test_the_page_tells_how_to_move_what_was_invented_and_by_what(scene_dir: Path, tmp_path: Path) -> None:
-    write_page(scene_dir, tmp_path / "viewer.html", ViewRecipe())
+    write_page(Shown.read(scene_dir, ViewRecipe()), tmp_path / "viewer.html")
     page = (tmp_path / "viewer.html").read_text()
     for words in ("W A S D", "wheel", "one finger", "pinch", "Photo view", 'id="ws-invented"'):
         assert words in page, words

@@ -20,7 +20,7 @@ from tests import scenes
 from tests.viewer.pages import chosen_by_auto, page_of, reach, with_invented
 from worldstereo_cli.recipe import ViewRecipe
 from worldstereo_cli.viewer.contents import SceneContents
-from worldstereo_cli.viewer.flights import paths_to_fly
+from worldstereo_cli.viewer.flights import Shown, paths_to_fly
 from worldstereo_cli.viewer.live import unit_m
 from worldstereo_cli.viewer.page import write_page
 
@@ -62,7 +62,7 @@ def test_a_browser_shows_the_photo_at_first_and_near_things_in_front_from_the_si
     photo = scenes.camera(240, 160)
     root = tmp_path / "scene"
     scenes.write_scene(root, scenes.room(), photo)
-    write_page(root, root / "viewer.html", ViewRecipe())
+    write_page(Shown.read(root, ViewRecipe()), root / "viewer.html")
     truth, _ = scenes.render(scenes.room(), scenes.camera(480, 320))
     expected = truth.permute(1, 2, 0).numpy() * 255
     # viser says at the top left that it draws in software, and has a button at the top right.
@@ -153,7 +153,7 @@ def test_a_browser_flies_along_a_path_as_far_as_the_video_and_back(scene_dir: Pa
     root = chosen_by_auto(scene_dir, tmp_path / "scene")
     contents = SceneContents.read(root)
     flown = paths_to_fly(contents, 0.02)
-    write_page(root, root / "viewer.html", ViewRecipe(flythrough_max_unseen=0.02))
+    write_page(Shown.read(root, ViewRecipe(flythrough_max_unseen=0.02)), root / "viewer.html")
     page = (root / "viewer.html").read_text()
     # What the page tells the client, until it is back at the photo for half a second.
     script = """<script>

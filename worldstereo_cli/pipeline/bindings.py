@@ -41,7 +41,7 @@ from worldstereo_cli.recipe import Recipe, generate_section, round_section
 
 _HOST_MB = 4000.0
 """What the host gives a model on a GPU: libraries, and a part of the weights while they are loaded."""
-_VIEW_CODE = 3
+_VIEW_CODE = 4
 """Raised when page or flythrough come out differently from the same splats."""
 
 
@@ -294,12 +294,14 @@ def build(name: str, binding: Binding, device: str, progress: Progress, *, anew:
 
 def show(scene_dir: Path, recipe: Recipe, device: str, progress: Progress) -> None:
     """Write the viewer page and the flythrough beside the stages."""
+    from worldstereo_cli.viewer.flights import Shown
     from worldstereo_cli.viewer.flythrough import write_flythrough
     from worldstereo_cli.viewer.page import write_page
 
     progress(0, 1, "writing the page")
-    write_page(scene_dir, scene_dir / VIEWER_PAGE, recipe.view)
-    write_flythrough(scene_dir, scene_dir / FLYTHROUGH, recipe.view, device=device, progress=progress)
+    shown = Shown.read(scene_dir, recipe.view)
+    write_page(shown, scene_dir / VIEWER_PAGE)
+    write_flythrough(shown, scene_dir / FLYTHROUGH, recipe.view, device=device, progress=progress)
 
 
 def _require_photo(binding: Binding) -> Path:

@@ -7,7 +7,8 @@ somebody asked for is flown whole.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -17,6 +18,7 @@ from worldstereo_cli.geometry.cameras import Cameras
 from worldstereo_cli.geometry.coverage import CoarseSurface, hole_frac
 from worldstereo_cli.geometry.interpolate import scale_motion
 from worldstereo_cli.geometry.unseen import CoarseView
+from worldstereo_cli.recipe import ViewRecipe
 from worldstereo_cli.viewer.contents import SceneContents
 
 _COARSE_PX = 192
@@ -66,6 +68,24 @@ def paths_to_fly(contents: SceneContents, max_unseen: float) -> list[NamedPath]:
         else path
         for path in contents.paths
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A scene and the flights through it: what page and video have in common, read once for both."""
+
+    contents: SceneContents
+    flown: list[NamedPath]
+
+    @staticmethod
+    def read(scene_dir: Path, recipe: ViewRecipe) -> Shown:
+        """Read a finished scene, and choose how far its paths are flown.
+
+        Raises:
+            ArtifactError: The scene is not finished.
+        """
+        contents = SceneContents.read(scene_dir)
+        return Shown(contents, paths_to_fly(contents, recipe.flythrough_max_unseen))
 
 
 def is_loop(path: Cameras) -> bool:

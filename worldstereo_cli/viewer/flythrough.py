@@ -18,8 +18,7 @@ from worldstereo_cli.geometry.images import fit_within
 from worldstereo_cli.geometry.interpolate import sample_path
 from worldstereo_cli.progress import Progress
 from worldstereo_cli.recipe import ViewRecipe
-from worldstereo_cli.viewer.contents import SceneContents
-from worldstereo_cli.viewer.flights import is_loop, paths_to_fly
+from worldstereo_cli.viewer.flights import Shown, is_loop
 
 Render = Callable[[Cameras], Float[Tensor, "3 h w"]]
 """Draws what one camera sees, sRGB in [0, 1]."""
@@ -50,32 +49,30 @@ class Leg:
 
 
 def write_flythrough(
-    scene_dir: Path, path: Path, recipe: ViewRecipe, *, device: str, progress: Progress
+    shown: Shown, path: Path, recipe: ViewRecipe, *, device: str, progress: Progress
 ) -> None:
-    """Render a scene's splats along its paths into an mp4 video.
+    """Render a scene's splats along its flights into an mp4 video.
 
     Args:
-        scene_dir: A finished scene.
+        shown: A finished scene, and what is flown along.
         path: The video; replaced if it exists.
         recipe: Frame rate, length and size.
         device: Where the splats are drawn: `cpu` or `cuda`.
         progress: Told after every drawn frame.
 
     Raises:
-        ArtifactError: The scene is not finished.
         BackendError: The rasteriser or the video encoder is missing.
     """
     from worldstereo_cli.splatting.rasterize.factory import rasterizer_for
 
-    contents = SceneContents.read(scene_dir)
-    gaussians = contents.gaussians.to(device)
+    gaussians = shown.contents.gaussians.to(device)
     rasterizer = rasterizer_for(device)
 
     def render(camera: Cameras) -> Tensor:
         with torch.no_grad():
             return rasterizer.render(gaussians, camera.to(device)).rgb
 
-    legs = plan_legs(paths_to_fly(contents, recipe.flythrough_max_unseen), recipe)
+    legs = plan_legs(shown.flown, recipe)
     size = (legs[0].cameras.width_px, legs[0].cameras.height_px)
     with draft_file(path) as draft:
         write_video(draft, film(legs, render, progress), size, recipe.flythrough_fps)

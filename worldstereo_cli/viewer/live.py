@@ -28,7 +28,7 @@ from worldstereo_cli.recipe import ViewRecipe
 from worldstereo_cli.splatting.rasterize.limits import DILATION_PX2
 from worldstereo_cli.viewer.client import mended_client
 from worldstereo_cli.viewer.contents import SceneContents
-from worldstereo_cli.viewer.flights import paths_to_fly
+from worldstereo_cli.viewer.flights import Shown
 from worldstereo_cli.viewer.overlay import overlay
 
 SH_C0 = 0.28209479177387814
@@ -62,9 +62,9 @@ def serve(
         ArtifactError: The scene is not finished.
         InputError: The port is taken or not allowed.
     """
-    contents = SceneContents.read(scene_dir)
-    flown = paths_to_fly(contents, recipe.flythrough_max_unseen)
-    over = overlay(contents, flown, unit_m(contents))
+    shown = Shown.read(scene_dir, recipe)
+    contents = shown.contents
+    over = overlay(contents, shown.flown, unit_m(contents))
 
     def client(page: str) -> str:
         return mended_client(page, contents.name, overlay=over)

@@ -11,6 +11,7 @@ from worldstereo_cli.artifacts.scene import NamedPath
 from worldstereo_cli.geometry.cameras import Cameras
 from worldstereo_cli.viewer.contents import About, SceneContents
 from worldstereo_cli.viewer.flights import is_loop
+from worldstereo_cli.viewer.opening import filled_reach
 
 _TEMPLATE = Path(__file__).with_name("overlay.html")
 _PLACE = "/*SCENE*/null"
@@ -35,6 +36,7 @@ def overlay(contents: SceneContents, flown: list[NamedPath], unit_m: float) -> s
     scene = {
         "name": contents.name,
         "photo": _poses(contents.camera, contents, unit_m)[0],
+        "filled": filled_reach(contents),
         "paths": [
             {
                 "name": path.name,

@@ -9,10 +9,9 @@ import torch
 
 from worldstereo_cli.artifacts.manifest import draft_file
 from worldstereo_cli.geometry.gaussians import Gaussians
-from worldstereo_cli.recipe import ViewRecipe
 from worldstereo_cli.viewer.client import mended_client
 from worldstereo_cli.viewer.contents import SceneContents
-from worldstereo_cli.viewer.flights import paths_to_fly
+from worldstereo_cli.viewer.flights import Shown
 from worldstereo_cli.viewer.live import fill, unit_m, viser_server
 from worldstereo_cli.viewer.overlay import overlay
 
@@ -35,29 +34,23 @@ class PageFacts:
     size_bytes: int
 
 
-def write_page(
-    scene_dir: Path, path: Path, recipe: ViewRecipe, *, max_bytes: int = MAX_PAGE_BYTES
-) -> PageFacts:
+def write_page(shown: Shown, path: Path, *, max_bytes: int = MAX_PAGE_BYTES) -> PageFacts:
     """Write a scene as a self-contained viewer page.
 
     It opens at the photo's own view, and says how to move and what was invented. Where all splats do
     not fit into the limit, the ones that show least are left out.
 
     Args:
-        scene_dir: A finished scene.
+        shown: A finished scene, and what the page flies along.
         path: The HTML file; replaced if it exists.
-        recipe: How far paths are flown, as in the flythrough.
         max_bytes: Upper bound of its size.
 
     Raises:
-        ArtifactError: The scene is not finished.
         BackendError: viser is of a version that writes another kind of page.
         ValueError: The viewer alone is larger than `max_bytes`.
     """
-    contents = SceneContents.read(scene_dir)
-    flown = paths_to_fly(contents, recipe.flythrough_max_unseen)
-    over = overlay(contents, flown, unit_m(contents))
-    page, num_splats = page_within(contents, over, max_bytes)
+    over = overlay(shown.contents, shown.flown, unit_m(shown.contents))
+    page, num_splats = page_within(shown.contents, over, max_bytes)
     with draft_file(path) as draft:
         draft.write_bytes(page)
     return PageFacts(num_splats, len(page))
