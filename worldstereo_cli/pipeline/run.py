@@ -15,7 +15,7 @@ from worldstereo_cli.artifacts.photo import photo_size
 from worldstereo_cli.errors import ArtifactError, BackendError, InputError, WorldStereoError
 from worldstereo_cli.pipeline import bindings
 from worldstereo_cli.pipeline.estimate import Workload, estimate, setting_that_fits
-from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE, held, refuse_foreign
+from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE, can_be_written, held, refuse_foreign
 from worldstereo_cli.pipeline.report import Reporter, SceneReport, StageReport
 from worldstereo_cli.pipeline.reuse import NOT_MADE, STAGES, VIEW, Decision, Selection
 from worldstereo_cli.pipeline.scene_file import SCENE_FILE, SceneFile
@@ -74,8 +74,11 @@ def run_scene(
         raise run.with_all_that_is_missing(error) from error
     if not options.dry_run:
         run.warn_of_memory(stages, reporter)
-        with storage_words(), held(scene_dir):
-            stages = run.built(reporter)
+        if all(stage.state == "reused" for stage in stages) and not can_be_written(scene_dir):
+            stages = run.left_alone(stages, reporter)
+        else:
+            with storage_words(), held(scene_dir):
+                stages = run.built(reporter)
     return SceneReport(scene_dir, stages, time.perf_counter() - started)
 
 
@@ -211,6 +214,15 @@ class _Run:
             done.append(report)
         self.record.recipe = self.binding.recipe
         self.record.write(self.binding.scene_dir)
+        return done
+
+    def left_alone(self, planned: list[StageReport], reporter: Reporter) -> list[StageReport]:
+        """Tell of a scene in which nothing is to be done, and nothing can be: not even its record is written."""
+        reporter.run_planned(planned)
+        done = [replace(report, summary=self._summary(report.name)) for report in planned]
+        for report in done:
+            reporter.stage_ended(report)
+        reporter.note(f"everything is up to date; {self.binding.scene_dir} is read-only, and was left alone")
         return done
 
     @contextmanager
