@@ -125,7 +125,6 @@ CHANGES = {
     "lift": (["--set", "lift.long_side_px=112"], list(STEPS), "lift.long_side_px changed from 128 to 112"),
     "focal length": (["--fov", "70"], list(STEPS), "--fov is given now"),
     "plan": (["--set", "plan.arc_deg=20"], list(STEPS[1:]), "plan.arc_deg changed from 25.0 to 20.0"),
-    "prompt": (["--prompt", "a path"], list(STEPS[2:]), "prompt changed"),
     "frames": (
         ["--set", "generate.num_frames=2"],
         list(STEPS[2:]),
@@ -157,6 +156,15 @@ def test_a_change_builds_what_it_concerns_as_the_dry_run_said(name, made, scene,
     assert reason in told[steps[0] if steps else "lift"][1]
     if "--force" not in options:
         assert built(states(capsys, [*command(made, scene), *options])) == []
+
+
+def test_a_prompt_that_nothing_reads_is_told_and_makes_nothing_stale(made, scene, capsys):
+    assert built(states(capsys, [*command(made, scene), "--prompt", "a path"])) == []
+    assert run([*command(made, scene), "--prompt", "a path"]) == 0
+    told = capsys.readouterr().err
+    assert told.count("the prompt is ignored: warp does not read one") == 1
+    assert run(command(made, scene)) == 0
+    assert "is ignored" not in capsys.readouterr().err
 
 
 @pytest.mark.slow

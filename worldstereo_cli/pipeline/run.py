@@ -68,6 +68,7 @@ def run_scene(
     try:
         stages = run.planned()
         run.tell_other_settings(stages, reporter)
+        run.tell_ignored(reporter)
         if not options.dry_run:
             run.check_backends(stages, reporter)
     except BackendError as error:
@@ -143,6 +144,12 @@ class _Run:
                 f"{self.binding.scene_dir} was made with other settings; to keep them: {' '.join(flags)}"
             )
 
+    def tell_ignored(self, reporter: Reporter) -> None:
+        """Say what was given and makes no difference."""
+        recipe = self.binding.recipe
+        if "generate" in self.selection.names and bindings.ignores_prompt(recipe):
+            reporter.note(f"the prompt is ignored: {recipe.generate.backend} does not read one")
+
     def check_backends(self, planned: list[StageReport], reporter: Reporter) -> None:
         """See that the models of stages that will be built are there and fit."""
         building = {report.name for report in planned if report.state == "planned"}
@@ -217,7 +224,7 @@ class _Run:
         return done
 
     def left_alone(self, planned: list[StageReport], reporter: Reporter) -> list[StageReport]:
-        """Tell of a scene in which nothing is to be done, and nothing can be: not even its record is written."""
+        """Tell of a scene in which nothing is to be done, and nothing can be; not even write its record."""
         reporter.run_planned(planned)
         done = [replace(report, summary=self._summary(report.name)) for report in planned]
         for report in done:
