@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests.journey.test_river import PHOTO
 from worldstereo_cli.artifacts.scene import Generation, Round
 from worldstereo_cli.cli.main import run
 from worldstereo_cli.models.catalogue import list_weights
+from worldstereo_cli.models.depth import embedded
 from worldstereo_cli.models.fingerprint import depth_fingerprint
 from worldstereo_cli.models.video import worldstereo
 from worldstereo_cli.models.video.denoising import denoise
@@ -99,6 +101,47 @@ def test_a_dry_run_and_reuse_know_the_model(tmp_path, small_photo, capsys):
     # Weights that changed: a byte more in a file beside them.
     (weights / "note.txt").write_text("trained on")
     assert told()["generate"]["reason"] == "weights changed"
+
+
+def test_other_depth_weights_are_noticed_where_the_photos_depth_was_given(
+    tmp_path, small_photo, capsys, monkeypatch
+):
+    weights = write_released(tmp_path / "weights")
+    np.save(tmp_path / "depth.npy", np.linspace(9, 2, 64 * 96, dtype=np.float32).reshape(64, 96))
+    arguments = [
+        "run",
+        str(small_photo),
+        "--out",
+        str(tmp_path / "scene"),
+        "--recipe",
+        "preview",
+        "-t",
+        "right",
+    ]
+    arguments += ["--depth", str(tmp_path / "depth.npy"), "--until", "generate", "--json", "-q"]
+    arguments += ["--set", f"generate.backend={weights}"]
+
+    def told(*more: str) -> list[tuple[str, str]]:
+        capsys.readouterr()
+        assert run([*arguments, *more]) == 0
+        return [(stage["state"], stage["reason"]) for stage in json.loads(capsys.readouterr().out)["stages"]]
+
+    unchanged = ("reused", "unchanged")
+    told()
+    assert told() == [unchanged] * 3
+    # This model has tokens of its own or reads the prompt: its weights say which.
+    asked = told("--dry-run", "--prompt", "a path")
+    assert asked == [unchanged, unchanged, ("planned", "prompt changed")]
+    # Frames by themselves ask what the lift would have asked, not what the recipe of today says.
+    scene = str(tmp_path / "scene")
+    assert run(["generate", scene, "--set", "lift.depth=prior"]) == 0
+    assert "generate      reused" in capsys.readouterr().err
+    copy = shutil.copytree(
+        embedded.WEIGHTS_ROOT / embedded.DEFAULT_WEIGHTS, tmp_path / "other" / embedded.DEFAULT_WEIGHTS
+    )
+    (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
+    monkeypatch.setattr(embedded, "WEIGHTS_ROOT", tmp_path / "other")
+    assert told("--dry-run") == [unchanged, unchanged, ("planned", "depth weights changed")]
 
 
 @pytest.mark.parametrize("recipe", ["fast", "quality", "camera"])

@@ -4,12 +4,14 @@ import importlib
 import json
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.journey.modes import obeying_modes
 from tests.journey.whole_runs import TINY, contents
 from worldstereo_cli.artifacts import manifest
 from worldstereo_cli.cli.main import run
@@ -64,6 +66,35 @@ def test_running_again_writes_nothing_but_the_record(made, scene, capsys):
     assert {p.name for p in after if after[p] != before.get(p)} <= {"scene.json", ".lock"}
 
 
+@pytest.fixture
+def read_only(scene) -> Iterator[Path]:
+    """A finished scene in which nothing can be made, not even by root."""
+    folders = [scene, *(path for path in scene.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        with obeying_modes():
+            yield scene
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+def test_a_finished_scene_that_is_read_only_is_up_to_date(made, read_only, capsys):
+    before = {p: p.stat().st_mtime_ns for p in read_only.rglob("*")}
+    assert run(command(made, read_only)) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{read_only / 'viewer.html'}\n"
+    assert f"everything is up to date; {read_only} is read-only" in told.err
+    assert "reused  unchanged" in told.err
+    assert set(states(capsys, command(made, read_only))) == set(STEPS)
+    # A stage by itself, too; what would be built is refused.
+    assert run(["plan", str(read_only)]) == 0
+    assert run([*command(made, read_only), "--seed", "3"]) == 4
+    assert "cannot be written: Permission denied" in capsys.readouterr().err
+    assert {p: p.stat().st_mtime_ns for p in read_only.rglob("*")} == before
+
+
 THREE = ["-t", "right", "-t", "left", "-t", "orbit"]
 
 
@@ -94,7 +125,6 @@ CHANGES = {
     "lift": (["--set", "lift.long_side_px=112"], list(STEPS), "lift.long_side_px changed from 128 to 112"),
     "focal length": (["--fov", "70"], list(STEPS), "--fov is given now"),
     "plan": (["--set", "plan.arc_deg=20"], list(STEPS[1:]), "plan.arc_deg changed from 25.0 to 20.0"),
-    "prompt": (["--prompt", "a path"], list(STEPS[2:]), "prompt changed"),
     "frames": (
         ["--set", "generate.num_frames=2"],
         list(STEPS[2:]),
@@ -126,6 +156,15 @@ def test_a_change_builds_what_it_concerns_as_the_dry_run_said(name, made, scene,
     assert reason in told[steps[0] if steps else "lift"][1]
     if "--force" not in options:
         assert built(states(capsys, [*command(made, scene), *options])) == []
+
+
+def test_a_prompt_that_nothing_reads_is_told_and_makes_nothing_stale(made, scene, capsys):
+    assert built(states(capsys, [*command(made, scene), "--prompt", "a path"])) == []
+    assert run([*command(made, scene), "--prompt", "a path"]) == 0
+    told = capsys.readouterr().err
+    assert told.count("the prompt is ignored: warp does not read one") == 1
+    assert run(command(made, scene)) == 0
+    assert "is ignored" not in capsys.readouterr().err
 
 
 @pytest.mark.slow

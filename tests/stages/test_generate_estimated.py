@@ -34,6 +34,7 @@ class Perfect:
 
     name = "perfect"
     num_references = 2
+    reads_prompt = False
     control_style = "surface"
     credits = {"licence": "none", "revision": "none"}  # noqa: RUF012
 
@@ -152,6 +153,7 @@ class Known(Perfect):
     """A model that knows the depth of what it makes, as it is or by a factor."""
 
     num_references = 0
+    reads_prompt = False
 
     def __init__(self, factor: float):
         self.factor = factor

@@ -48,6 +48,7 @@ class Recorded:
 
     name = "recorded"
     num_references = 0
+    reads_prompt = False
     control_style: ControlStyle = "surface"
 
     def __init__(self, case: MemoryCase) -> None:

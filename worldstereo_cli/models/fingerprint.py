@@ -55,18 +55,20 @@ def video_fingerprint(backend: str, cache: Path | None = None) -> str | None:
     return "+".join(part for part in parts if part)
 
 
-def generate_fingerprints(backend: str, depth: str) -> dict[str, str]:
+def generate_fingerprints(backend: str, depth: str, depth_weights: str = "") -> dict[str, str]:
     """Tell all weights that complete frames, by role.
 
     Args:
         backend: The frame backend; `warp` knows the depth of what it makes.
-        depth: What estimates depth for one that does not; `lift` is what the lift used.
+        depth: What estimates depth for one that does not, as `depth_backend` takes it.
+        depth_weights: Its weights, likewise.
 
     Raises:
         BackendError: The weights are not here.
     """
     video = video_fingerprint(backend)
-    found = {"weights": video, "depth weights": None if video is None else depth_fingerprint(depth, "")}
+    estimated = None if video is None else depth_fingerprint(depth, depth_weights)
+    found = {"weights": video, "depth weights": estimated}
     return {role: weights for role, weights in found.items() if weights is not None}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,11 @@ def decide(selection: Selection, binding: Binding, owed: Mapping[str, str]) -> l
     digests: dict[str, str] = {}
     for name, manifest in read_chain(binding.scene_dir, STAGES[: STAGES.index(selection.first)]).items():
         digests[name] = manifest.digest
+        if name == "lift":
+            # Frames ask the depth backend of the lift that is there, whatever the recipe says by now.
+            lifted_by = {key: manifest.recipe[key] for key in ("depth", "weights")}
+            section = binding.recipe.lift.model_copy(update=lifted_by)
+            binding = replace(binding, recipe=binding.recipe.model_copy(update={"lift": section}))
     forced: str | None = None
     for name in selection.names:
         expected = _expectation(name, binding, digests)
@@ -221,6 +226,17 @@ def check_depth(recipe: Recipe, *, of_photo: bool, of_frames: bool) -> None:
         require_depth_weights(frames, "")
 
 
+def ignores_prompt(recipe: Recipe) -> bool:
+    """Say whether a prompt is given that the recipe's frame backend does not look at.
+
+    Raises:
+        BackendError: Weights or a library are missing.
+    """
+    from worldstereo_cli.stages.generate_cameras_to_frames import reads_prompt
+
+    return bool(recipe.prompt) and not reads_prompt(recipe.generate)
+
+
 def check_rasterizer(device: str) -> None:
     """See that splats can be drawn on a device, before any stage runs.
 
@@ -345,10 +361,10 @@ def _inputs(name: str, binding: Binding, digests: dict[str, str]) -> dict[str, s
             files = [r.file for r in map(parse_trajectory, recipe.plan.trajectories) if r.file]
             return {"lift": digests["lift"]} | {f"trajectory {f}": _digest(f) for f in files}
         case "generate":
-            from worldstereo_cli.models.fingerprint import generate_fingerprints
+            from worldstereo_cli.stages.generate_cameras_to_frames import what_makers_read
 
-            inputs = {"lift": digests["lift"], "plan": digests["plan"], "prompt": recipe.prompt}
-            return inputs | generate_fingerprints(recipe.generate.backend, recipe.generate.depth)
+            read = what_makers_read(recipe.generate, recipe.lift.model_dump(mode="json"), recipe.prompt)
+            return {"lift": digests["lift"], "plan": digests["plan"]} | read
         case _:
             return {"lift": digests["lift"], "generate": digests["generate"]}
 

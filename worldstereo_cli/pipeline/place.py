@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -84,6 +85,12 @@ def is_scene(place: Path) -> bool:
     """Say whether a run has left anything finished in a directory."""
     made = (SCENE_FILE, *(f"{name}/{MANIFEST_NAME}" for name in STAGES))
     return any((place / name).exists() for name in made)
+
+
+def can_be_written(scene_dir: Path) -> bool:
+    """Say whether files may be made and replaced in a scene that is there, without trying it."""
+    # As whom files would be made, which is not who started the program where that was changed on the way.
+    return os.access(scene_dir, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _locked(scene_dir: Path) -> FileLock:

@@ -15,7 +15,7 @@ from worldstereo_cli.artifacts.photo import photo_size
 from worldstereo_cli.errors import ArtifactError, BackendError, InputError, WorldStereoError
 from worldstereo_cli.pipeline import bindings
 from worldstereo_cli.pipeline.estimate import Workload, estimate, setting_that_fits
-from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE, held, refuse_foreign
+from worldstereo_cli.pipeline.place import FLYTHROUGH, VIEWER_PAGE, can_be_written, held, refuse_foreign
 from worldstereo_cli.pipeline.report import Reporter, SceneReport, StageReport
 from worldstereo_cli.pipeline.reuse import NOT_MADE, STAGES, VIEW, Decision, Selection
 from worldstereo_cli.pipeline.scene_file import SCENE_FILE, SceneFile
@@ -68,14 +68,18 @@ def run_scene(
     try:
         stages = run.planned()
         run.tell_other_settings(stages, reporter)
+        run.tell_ignored(reporter)
         if not options.dry_run:
             run.check_backends(stages, reporter)
     except BackendError as error:
         raise run.with_all_that_is_missing(error) from error
     if not options.dry_run:
         run.warn_of_memory(stages, reporter)
-        with storage_words(), held(scene_dir):
-            stages = run.built(reporter)
+        if all(stage.state == "reused" for stage in stages) and not can_be_written(scene_dir):
+            stages = run.left_alone(stages, reporter)
+        else:
+            with storage_words(), held(scene_dir):
+                stages = run.built(reporter)
     return SceneReport(scene_dir, stages, time.perf_counter() - started)
 
 
@@ -139,6 +143,12 @@ class _Run:
             reporter.note(
                 f"{self.binding.scene_dir} was made with other settings; to keep them: {' '.join(flags)}"
             )
+
+    def tell_ignored(self, reporter: Reporter) -> None:
+        """Say what was given and makes no difference."""
+        recipe = self.binding.recipe
+        if "generate" in self.selection.names and bindings.ignores_prompt(recipe):
+            reporter.note(f"the prompt is ignored: {recipe.generate.backend} does not read one")
 
     def check_backends(self, planned: list[StageReport], reporter: Reporter) -> None:
         """See that the models of stages that will be built are there and fit."""
@@ -211,6 +221,15 @@ class _Run:
             done.append(report)
         self.record.recipe = self.binding.recipe
         self.record.write(self.binding.scene_dir)
+        return done
+
+    def left_alone(self, planned: list[StageReport], reporter: Reporter) -> list[StageReport]:
+        """Tell of a scene in which nothing is to be done, and nothing can be; not even write its record."""
+        reporter.run_planned(planned)
+        done = [replace(report, summary=self._summary(report.name)) for report in planned]
+        for report in done:
+            reporter.stage_ended(report)
+        reporter.note(f"everything is up to date; {self.binding.scene_dir} is read-only, and was left alone")
         return done
 
     @contextmanager

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,8 @@ class _Job:
     memory: MemoryRecipe
     makers: Makers
     lift_digest: str
-    weights: dict[str, str]
-    """What tells the weights of the makers, by role."""
+    read: dict[str, str]
+    """What the makers read beside lift and plan, by role."""
 
     def manifest(self, number: int, path: NamedPath, previous: str) -> Manifest:
         """Say what a round is made from; the chain of digests runs back to the first."""
@@ -81,9 +82,8 @@ class _Job:
             "lift": self.lift_digest,
             "path": hashlib.sha256(cameras.encode()).hexdigest(),
             "number": str(number),
-            "prompt": self.makers.prompt,
             "previous": previous,
-        } | self.weights
+        } | self.read
         section = round_section(self.recipe, self.memory)
         return Manifest(Round.kind, section, self.makers.seed, inputs, {"path": path.name})
 
@@ -121,12 +121,12 @@ def generate(
     lift, plan = Lift.read(lift_dir), Plan.read(plan_dir)
     makers = _makers(recipe, lift, options, seed, progress)
     place, earlier = _workplace(out, anew=options.anew)
-    weights = generate_fingerprints(recipe.backend, recipe.depth)
-    job = _Job(place / "rounds", earlier, recipe, options.memory, makers, lift.manifest.digest, weights)
+    read = what_makers_read(recipe, lift.manifest.recipe, options.prompt)
+    job = _Job(place / "rounds", earlier, recipe, options.memory, makers, lift.manifest.digest, read)
     world, names = _fly_all(job, plan.paths, first_world(lift), progress)
     _remove_others(job.rounds_dir, names)
     _write_world(place, world)
-    inputs = {"lift": lift.manifest.digest, "plan": plan.manifest.digest, "prompt": options.prompt} | weights
+    inputs = {"lift": lift.manifest.digest, "plan": plan.manifest.digest} | read
     facts = {"rounds": names} | _made_by(makers.video) | _cloud_facts(world.cloud)
     facts["seconds"] = round(time.perf_counter() - started, 2)
     Manifest(Generation.kind, generate_section(recipe, options.memory), seed, inputs, facts).write(place)
@@ -151,6 +151,33 @@ def _workplace(out: Path, *, anew: bool) -> tuple[Path, Path | None]:
 def video_choice(recipe: GenerateRecipe) -> VideoChoice:
     """Return what a recipe says about the frame backend."""
     return VideoChoice(recipe.backend, recipe.num_frames, recipe.steps, recipe.guidance, recipe.weights)
+
+
+def reads_prompt(recipe: GenerateRecipe) -> bool:
+    """Say whether a recipe's frame backend looks at the prompt.
+
+    Raises:
+        BackendError: The backend's library or weights are missing.
+    """
+    return make_video_backend(video_choice(recipe)).reads_prompt
+
+
+def what_makers_read(recipe: GenerateRecipe, lift_recipe: Mapping[str, Any], prompt: str) -> dict[str, str]:
+    """Tell what frames are made from beside lift and plan, by role: weights, and a prompt that is read.
+
+    Args:
+        recipe: What completes the frames.
+        lift_recipe: The section that the photo was lifted with; names the depth backend where frames take it.
+        prompt: The user's.
+
+    Raises:
+        BackendError: The backend's library or weights are missing.
+    """
+    name, weights = recipe.depth, ""
+    if name == "lift":
+        name, weights = lift_recipe["depth"], lift_recipe["weights"]
+    found = generate_fingerprints(recipe.backend, name, weights)
+    return found | ({"prompt": prompt} if reads_prompt(recipe) else {})
 
 
 def _makers(

@@ -79,6 +79,8 @@ class VideoBackend(Protocol):
     """As it is called in recipes and recorded in scenes."""
     num_references: int
     """At most this many past views are looked at; 0 when the backend has no use for them."""
+    reads_prompt: bool
+    """Whether frames depend on the prompt; where they do not, another one makes nothing stale."""
     control_style: ControlStyle
     """How it wants the cloud drawn."""
     credits: dict[str, str]

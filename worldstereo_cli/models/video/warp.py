@@ -42,6 +42,7 @@ class WarpBackend:
 
     name = "warp"
     num_references = 0
+    reads_prompt = False
     control_style: ControlStyle = "surface"
 
     def __init__(self, num_frames: int) -> None:

@@ -95,6 +95,7 @@ class WorldStereoBackend:
         self._progress = progress
         config = parts.config
         self.num_references = config.max_references if config.remembers else 0
+        self.reads_prompt = config.text.source == "encoder"
         self.control_style: ControlStyle = config.control_style
         self._footprints: dict[ClipSize, Footprint] = {}
         self._plan: MemoryPlan | None = None
