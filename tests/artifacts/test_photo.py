@@ -12,7 +12,7 @@ import torch
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from tests.artifacts.heic_file import write_heic
-from worldstereo_cli.artifacts.photo import MAX_PIXELS, read_photo
+from worldstereo_cli.artifacts.photo import MAX_PIXELS, read_photo, shows_panorama
 from worldstereo_cli.errors import InputError
 
 RED, BLUE, GREEN, SAND = (220, 40, 40), (40, 60, 220), (30, 200, 60), (210, 190, 140)
@@ -293,3 +293,50 @@ def test_reading_a_photo_leaves_the_limits_of_pillow_as_they_were(tmp_path: Path
     before = Image.MAX_IMAGE_PIXELS
     read_photo(saved(tmp_path / "p.png"), 768)
     assert before == Image.MAX_IMAGE_PIXELS
+
+
+def around(width: int = 640, seed: int = 3) -> np.ndarray:
+    """A panorama of smooth hills: waves of whole numbers of periods about the horizon."""
+    height = width // 2
+    longitude = np.linspace(0, 2 * np.pi, width, endpoint=False)
+    ridge = sum(np.sin(n * longitude + seed * n) / n for n in range(1, 9))
+    rows = np.arange(height)[:, None]
+    light = 140 + 60 * np.tanh((rows - height / 2 + 20 * ridge) / 6) + 15 * np.sin(5 * longitude + rows / 9)
+    return np.repeat(light.clip(0, 255).astype(np.uint8)[..., None], 3, 2)
+
+
+GPANO = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" %s</rdf:RDF></x:xmpmeta>'
+)
+ATTRIBUTE = GPANO % b'GPano:ProjectionType="equirectangular"/>'
+ELEMENT = GPANO % b"><GPano:ProjectionType>equirectangular</GPano:ProjectionType></rdf:Description>"
+CYLINDER = GPANO % b'GPano:ProjectionType="cylindrical"/>'
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_a_picture_whose_ends_meet_is_a_panorama(ending, tmp_path):
+    whole = around()
+    assert shows_panorama(saved(tmp_path / f"a.{ending}", whole))
+    # The same hills, of which a part is missing; and of another shape.
+    assert not shows_panorama(saved(tmp_path / f"b.{ending}", whole[80:-80, :320]))
+    assert not shows_panorama(saved(tmp_path / f"c.{ending}", whole[8:]))
+
+
+@pytest.mark.parametrize("name", ["mountain_path.jpg", "living_room.jpg"])
+def test_a_photo_of_the_shape_of_a_panorama_is_none(name, tmp_path):
+    with Image.open(Path(__file__).parents[1] / "data" / "photos" / name) as photo:
+        width = photo.width // 2 * 2
+        cut = photo.convert("RGB").crop((0, 0, width, width // 2))
+        cut.save(tmp_path / "cut.jpg")
+        framed = Image.new("RGB", (cut.width + 200, cut.height + 100), "white")
+        framed.paste(cut, (100, 50))
+        framed.save(tmp_path / "framed.jpg")
+    assert not shows_panorama(tmp_path / "cut.jpg")
+    assert not shows_panorama(tmp_path / "framed.jpg")
+
+
+@pytest.mark.parametrize(("xmp", "told"), [(ATTRIBUTE, True), (ELEMENT, True), (CYLINDER, False)])
+@pytest.mark.parametrize("ending", ["jpg", "webp"])
+def test_metadata_tell_a_panorama_whatever_it_shows(xmp, told, ending, tmp_path):
+    assert shows_panorama(saved(tmp_path / f"a.{ending}", xmp=xmp)) is told

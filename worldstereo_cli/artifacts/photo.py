@@ -21,6 +21,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
 from worldstereo_cli.artifacts.exif import focal_from_exif, orientation_of
+from worldstereo_cli.artifacts.panorama import is_panorama
 from worldstereo_cli.errors import InputError
 from worldstereo_cli.geometry.images import fit_within
 
@@ -108,6 +109,16 @@ def photo_size(path: Path, long_side_px: int) -> tuple[int, int]:
     """
     with _opened(path) as picture:
         return _fitted(path, *picture.size, long_side_px)
+
+
+def shows_panorama(path: Path) -> bool:
+    """Tell whether a file holds a full panorama, which is no perspective picture.
+
+    Raises:
+        InputError: It is not a picture that can be read.
+    """
+    with _opened(path) as picture:
+        return is_panorama(picture)
 
 
 @contextmanager

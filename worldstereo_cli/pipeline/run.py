@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from worldstereo_cli.artifacts.manifest import MANIFEST_NAME, Manifest
-from worldstereo_cli.artifacts.photo import photo_size
+from worldstereo_cli.artifacts.photo import photo_size, shows_panorama
 from worldstereo_cli.errors import ArtifactError, BackendError, InputError, WorldStereoError
 from worldstereo_cli.pipeline import bindings
 from worldstereo_cli.pipeline.estimate import Workload, estimate, setting_that_fits
@@ -68,7 +68,7 @@ def run_scene(
     try:
         stages = run.planned()
         run.tell_other_settings(stages, reporter)
-        run.tell_ignored(reporter)
+        run.tell_ignored(stages, reporter)
         if not options.dry_run:
             run.check_backends(stages, reporter)
     except BackendError as error:
@@ -144,9 +144,14 @@ class _Run:
                 f"{self.binding.scene_dir} was made with other settings; to keep them: {' '.join(flags)}"
             )
 
-    def tell_ignored(self, reporter: Reporter) -> None:
+    def tell_ignored(self, planned: list[StageReport], reporter: Reporter) -> None:
         """Say what was given and makes no difference."""
-        recipe = self.binding.recipe
+        recipe, photo = self.binding.recipe, self.binding.photo
+        is_lifted = any(report.name == "lift" and report.state == "planned" for report in planned)
+        if is_lifted and photo is not None and shows_panorama(photo):
+            reporter.note(
+                f"{photo} looks like a panorama; it is lifted as an ordinary photo, so shapes are bent"
+            )
         if "generate" in self.selection.names and bindings.ignores_prompt(recipe):
             reporter.note(f"the prompt is ignored: {recipe.generate.backend} does not read one")
 
