@@ -30,9 +30,11 @@ def goldens_dir() -> Path:
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C, which is ignored where a shell's `&` or nohup started the tests: some send it."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Hear Ctrl-C and hang-ups, which `&` or nohup have tests ignore: some send them."""
+    for name, heard in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)  # Windows has no hang-ups.
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, heard)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

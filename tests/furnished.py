@@ -16,6 +16,7 @@ from worldstereo_cli.artifacts.manifest import Manifest, draft_directory
 from worldstereo_cli.artifacts.scene import Lift
 from worldstereo_cli.artifacts.views import View
 from worldstereo_cli.geometry.cameras import Cameras
+from worldstereo_cli.recipe import LiftRecipe
 
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Lower and upper corner, metres; +y is down, the camera stands at the origin and looks along +z."""
@@ -93,7 +94,11 @@ class Furnished:
     def write_lift(self, root: Path) -> Lift:
         """Write a finished lift with exact depth."""
         view = self.view()
-        lift = Lift([view], scenes.cloud_of(view), Manifest(Lift.kind, {}, 0, {"photo": self.name}))
+        lift = Lift(
+            [view],
+            scenes.cloud_of(view),
+            Manifest(Lift.kind, LiftRecipe().model_dump(mode="json"), 0, {"photo": self.name}),
+        )
         with draft_directory(root) as draft:
             view.write(draft / "views" / "000")
             write_cloud(draft / "cloud.ply", lift.cloud)

@@ -18,7 +18,7 @@ from worldstereo_cli.geometry.cameras import Cameras, focal_from_fov, intrinsics
 from worldstereo_cli.geometry.cloud import Cloud
 from worldstereo_cli.geometry.gaussians import Gaussians
 from worldstereo_cli.progress import silent
-from worldstereo_cli.recipe import PlanRecipe
+from worldstereo_cli.recipe import LiftRecipe, PlanRecipe
 from worldstereo_cli.stages.plan_cloud_to_cameras import plan
 
 
@@ -136,7 +136,11 @@ def write_lift(root: Path, surfaces: list[Plane | Sphere], photo: Cameras) -> Li
     """Write a finished lift of a synthetic scene."""
     view = view_of(surfaces, photo)
     facts = {"depth_backend": "file", "is_metric": True}
-    lift = Lift([view], cloud_of(view), Manifest(Lift.kind, {}, 0, {"photo": "synthetic"}, facts))
+    lift = Lift(
+        [view],
+        cloud_of(view),
+        Manifest(Lift.kind, LiftRecipe().model_dump(mode="json"), 0, {"photo": "synthetic"}, facts),
+    )
     with draft_directory(root) as draft:
         view.write(draft / "views" / "000")
         write_cloud(draft / "cloud.ply", lift.cloud)
